@@ -1,0 +1,68 @@
+# The one door: every target sets up what it needs, and does nothing when that is in place.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Imports are compiled once at set-up; a machine that forbids bytecode would pay for it at every start.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help up down demo test check bench clean setup-dev dev-up test-all lock format openapi
+
+help: ## print the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml
+	@echo "Setting up $(VENV) (only when the lock files changed)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
+	@touch $@
+
+up: $(READY) ## start the platform: PostgreSQL, five services, a worker (Ctrl-C stops them)
+	@$(BIN)/mlops up
+
+down: $(READY) ## stop the platform that runs under MLOPS_HOME
+	@$(BIN)/mlops down
+
+demo: $(READY) ## the main job on real data, against the running platform
+	@$(BIN)/mlops demo
+
+dev-up: $(READY) ## like up, and restarts when a source file changes
+	@$(BIN)/mlops up --reload
+
+setup-dev: $(READY) ## environment and git hooks for contributors
+	@git config core.hooksPath .githooks
+	@echo "Ready. 'make check' before a commit, 'make test' before a push."
+
+format: $(READY) ## format the code
+	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format --quiet .
+
+check: $(READY) ## format, lint, types, import contracts, architecture (under a minute)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q -n 0 tests/architecture
+
+test: $(READY) ## the whole test suite against a real PostgreSQL, in parallel
+	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} tests
+
+test-all: $(READY) ## test, plus the long fault and end-to-end tests
+	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} -m "" tests
+
+bench: $(READY) ## measure the hot paths against a floor and print ratios
+	@$(BIN)/python -m benchmarks
+
+openapi: $(READY) ## write the reviewed snapshot of the public API to openapi/
+	@$(BIN)/python -m mlops_platform.server.openapi openapi
+
+lock: $(READY) ## resolve the dependencies anew into requirements/*.lock
+	@$(BIN)/python scripts/lock.py
+
+clean: ## remove the environment and caches (never MLOPS_HOME)
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov dist build

@@ -1,0 +1,1 @@
+"""An MLOps platform: five services over one core."""

@@ -1,0 +1,255 @@
+"""Every setting of the servers, from the environment alone.
+
+Names are `MLOPS_<FIELD>`, plus the three that deployments already use: `POSTGRES_PASSWORD`, `MINIO_ROOT_PASSWORD` and
+`API_SECRET_KEY`. Each secret can be given as a file instead: `<NAME>_FILE` holds its path. The environment leaks with
+any file read (`/proc/self/environ`), so the file is the better way.
+"""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from mlops_platform.core.errors import ConfigurationError
+
+MINIMUM_SECRET_LENGTH = 32
+# What stands in examples, tutorials and other people's compose files. Production refuses each of them.
+WEAK_SECRETS = frozenset(
+    {"admin", "changeme", "change-me", "default", "example", "minioadmin", "mlops", "password", "postgres", "secret"}
+)
+
+
+class Mode(StrEnum):
+    """Development is friendly; production refuses what is unsafe."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class LogFormat(StrEnum):
+    """How log lines look; `auto` is human-readable on a terminal and JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def _brief(name: str) -> AliasChoices:
+    """A secret under the name that deployments use, and under ours."""
+    return AliasChoices(name, f"MLOPS_{name}")
+
+
+class Settings(BaseSettings):
+    """The settings tree. Frozen: a running process does not change its mind."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix="MLOPS_", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    mode: Mode = Field(Mode.DEVELOPMENT, description="`development`, or `production`, which refuses weak secrets.")
+    home: Path = Field(Path("~/.mlops"), description="Where the embedded platform keeps its data and generated secrets.")
+
+    host: str = Field("127.0.0.1", description="The address that the services listen on.")
+    model_registry_port: int = Field(8000, ge=0, le=65535, description="Port of the Model Registry.")
+    feature_store_port: int = Field(8002, ge=0, le=65535, description="Port of the Feature Store.")
+    experiment_tracking_port: int = Field(8003, ge=0, le=65535, description="Port of Experiment Tracking.")
+    pipeline_orchestrator_port: int = Field(8004, ge=0, le=65535, description="Port of the Pipeline Orchestrator.")
+    ab_testing_port: int = Field(8090, ge=0, le=65535, description="Port of A/B Testing.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names accepted beside loopback and the platform's own service names; comma-separated.",
+    )
+
+    database_url: str | None = Field(
+        None, description="`postgresql://user@host:port/database` of the application role. Absent: the embedded server."
+    )
+    database_owner_url: str | None = Field(
+        None, description="The same for the role that migrates. Absent: `MLOPS_DATABASE_URL` is used."
+    )
+    postgres_password: SecretStr | None = Field(
+        None,
+        validation_alias=_brief("POSTGRES_PASSWORD"),
+        description="Password for the database URLs that carry none.",
+    )
+    database_pool_size: int = Field(10, ge=1, le=200, description="Database connections a process keeps, at most.")
+    database_statement_timeout_seconds: float = Field(30, gt=0, description="A statement that runs longer is cancelled.")
+    database_lock_timeout_seconds: float = Field(5, gt=0, description="A statement that waits longer for a lock fails.")
+
+    storage_url: str | None = Field(
+        None, description="`file:///path`, `s3://bucket/prefix`, `gs://` or `az://`. Absent: a folder under `MLOPS_HOME`."
+    )
+    storage_s3_endpoint: str | None = Field(None, description="Endpoint of an S3-compatible store, for `s3://` URLs.")
+    storage_s3_access_key_id: str | None = Field(None, description="Access key id for `s3://` URLs.")
+    storage_s3_region: str = Field("us-east-1", description="Region for `s3://` URLs.")
+    minio_root_password: SecretStr | None = Field(
+        None, validation_alias=_brief("MINIO_ROOT_PASSWORD"), description="Secret access key for `s3://` URLs."
+    )
+    storage_encryption: bool = Field(True, description="Whether new blobs are sealed with AES-256-GCM.")
+    storage_key: SecretStr | None = Field(
+        None,
+        description="Key-encryption key: 32 bytes as 64 hex digits. Generated under `MLOPS_HOME` when absent in embedded mode.",
+    )
+    redis_url: str | None = Field(None, description="`redis://` of the online store. Absent: the embedded store.")
+
+    api_secret_key: SecretStr | None = Field(
+        None,
+        validation_alias=_brief("API_SECRET_KEY"),
+        description="Root of the key pepper, token signatures and cursors; at least 32 characters.",
+    )
+    service_token: SecretStr | None = Field(
+        None, description="The token with which services call each other in server mode."
+    )
+
+    log_level: str = Field("INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
+    log_format: LogFormat = Field(LogFormat.AUTO, description="`auto`, `json` or `console`.")
+    access_log_sample: float = Field(1.0, ge=0, le=1, description="Share of successful hot-path requests that are logged.")
+    otel_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint for traces; needs the extra `otel`.")
+    metrics_public: bool = Field(True, description="Whether `/metrics` answers without a credential.")
+
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body; larger ones are 413.")
+    max_upload_bytes: int = Field(64 * 1024**3, ge=1024, description="Largest streamed upload (artifacts).")
+    max_ingest_bytes: int = Field(256 * 1024**2, ge=1024, description="Largest Arrow or Parquet body of a feature ingest.")
+    max_json_depth: int = Field(32, ge=4, le=200, description="Deepest nesting of a JSON body.")
+    max_page_size: int = Field(1000, ge=1, le=10_000, description="Largest `page_size`; the default page is 100.")
+    request_timeout_seconds: float = Field(60, gt=0, description="How long a request that is not a stream may take.")
+    max_concurrent_requests: int = Field(
+        1000, ge=1, description="Requests in flight per service; further ones are shed with 503."
+    )
+    idempotency_hours: float = Field(24, gt=0, description="How long the answer to an `Idempotency-Key` is kept.")
+
+    worker_slots: int = Field(2, ge=0, le=256, description="Task processes that one worker runs at a time.")
+    drain_seconds: float = Field(10, ge=0, description="How long running requests may finish after a stop signal.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(init_settings, InitSettingsSource)
+        return init_settings, EnvSettingsSource(settings_cls), SecretFiles(settings_cls)
+
+    def model_post_init(self, context: Any) -> None:
+        object.__setattr__(self, "home", self.home.expanduser().absolute())
+
+    @property
+    def embedded_database(self) -> bool:
+        """Whether `mlops up` brings its own PostgreSQL."""
+        return self.database_url is None
+
+    def check_production(self) -> None:
+        """Refuse to start in production with a secret that is missing, short or an example. Names each."""
+        if self.mode is not Mode.PRODUCTION:
+            return
+        wrong = [
+            f"{name} {problem}" for name, secret, least in self._required_secrets() if (problem := _weakness(secret, least))
+        ]
+        if wrong:
+            raise ConfigurationError(
+                "Production mode refuses to start: " + "; ".join(wrong) + ". Set each, or give it as a file with <NAME>_FILE."
+            )
+
+    def _required_secrets(self) -> list[tuple[str, SecretStr | None, int]]:
+        needed: list[tuple[str, SecretStr | None, int]] = [
+            ("API_SECRET_KEY", self.api_secret_key, MINIMUM_SECRET_LENGTH),
+            ("MLOPS_STORAGE_KEY", self.storage_key, 64),
+        ]
+        if self.database_url is not None and not urlsplit(self.database_url).password:
+            needed.append(("POSTGRES_PASSWORD", self.postgres_password, 12))
+        if self.storage_url is not None and self.storage_url.startswith("s3://") and self.storage_s3_access_key_id:
+            needed.append(("MINIO_ROOT_PASSWORD", self.minio_root_password, 12))
+        return needed
+
+    def database_dsn(self, *, owner: bool = False) -> str:
+        """The database URL with its password filled in."""
+        url = self.database_owner_url if owner and self.database_owner_url else self.database_url
+        if url is None:
+            raise ConfigurationError("MLOPS_DATABASE_URL is not set, and no embedded server was started.")
+        return with_password(url, self.postgres_password)
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads `<NAME>_FILE` for each secret field."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        for name in env_names(field, field_name):
+            path = os.environ.get(f"{name}_FILE")
+            if path:
+                try:
+                    return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+                except OSError as error:
+                    raise ConfigurationError(f"{name}_FILE: cannot read {path!r}: {error.strerror}.") from error
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+            if is_secret(field)
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a settings field holds a secret."""
+    return "SecretStr" in str(field.annotation)
+
+
+def env_names(field: FieldInfo, field_name: str) -> tuple[str, ...]:
+    """The environment variables that set a field, the documented one first."""
+    if isinstance(field.validation_alias, AliasChoices):
+        return tuple(str(choice) for choice in field.validation_alias.choices)
+    return (f"MLOPS_{field_name.upper()}",)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process, or one clear line that says which variable is wrong."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = "; ".join(f"{_env_name(str(e['loc'][0]))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"The settings are not valid: {wrong}.") from error
+
+
+def with_password(url: str, password: SecretStr | None) -> str:
+    """A database URL with the given password, unless it carries its own."""
+    parts = urlsplit(url)
+    if parts.password or password is None or parts.hostname is None:
+        return url
+    port = f":{parts.port}" if parts.port else ""
+    user = parts.username or "mlops_app"
+    netloc = f"{user}:{quote(password.get_secret_value(), safe='')}@{parts.hostname}{port}"
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
+def _env_name(location: str) -> str:
+    field = Settings.model_fields.get(location)
+    return env_names(field, location)[0] if field else location
+
+
+def _weakness(secret: SecretStr | None, least: int) -> str | None:
+    if secret is None:
+        return "is missing"
+    value = secret.get_secret_value()
+    if value.lower() in WEAK_SECRETS or "example" in value.lower() or "change" in value.lower():
+        return "is a default or an example value"
+    if len(value) < least:
+        return f"is shorter than {least} characters"
+    if len(set(value)) < 8:
+        return "has too few different characters"
+    return None
