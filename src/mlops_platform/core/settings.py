@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -96,10 +95,10 @@ class Settings(BaseSettings):
     minio_root_password: SecretStr | None = Field(
         None, validation_alias=_brief("MINIO_ROOT_PASSWORD"), description="Secret access key for `s3://` URLs."
     )
-    storage_encryption: bool = Field(True, description="Whether new blobs are sealed with AES-256-GCM.")
+    storage_encryption: bool = Field(default=True, description="Whether new blobs are sealed with AES-256-GCM.")
     storage_key: SecretStr | None = Field(
         None,
-        description="Key-encryption key: 32 bytes as 64 hex digits. Generated under `MLOPS_HOME` when absent in embedded mode.",
+        description="Key-encryption key: 32 bytes as 64 hex digits. Generated under `MLOPS_HOME` when embedded.",
     )
     redis_url: str | None = Field(None, description="`redis://` of the online store. Absent: the embedded store.")
 
@@ -116,7 +115,7 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(LogFormat.AUTO, description="`auto`, `json` or `console`.")
     access_log_sample: float = Field(1.0, ge=0, le=1, description="Share of successful hot-path requests that are logged.")
     otel_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint for traces; needs the extra `otel`.")
-    metrics_public: bool = Field(True, description="Whether `/metrics` answers without a credential.")
+    metrics_public: bool = Field(default=True, description="Whether `/metrics` answers without a credential.")
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body; larger ones are 413.")
     max_upload_bytes: int = Field(64 * 1024**3, ge=1024, description="Largest streamed upload (artifacts).")
@@ -132,6 +131,11 @@ class Settings(BaseSettings):
     worker_slots: int = Field(2, ge=0, le=256, description="Task processes that one worker runs at a time.")
     drain_seconds: float = Field(10, ge=0, description="How long running requests may finish after a stop signal.")
 
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        return tuple(part.strip().lower() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -141,7 +145,6 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        assert isinstance(init_settings, InitSettingsSource)
         return init_settings, EnvSettingsSource(settings_cls), SecretFiles(settings_cls)
 
     def model_post_init(self, context: Any) -> None:
@@ -161,7 +164,9 @@ class Settings(BaseSettings):
         ]
         if wrong:
             raise ConfigurationError(
-                "Production mode refuses to start: " + "; ".join(wrong) + ". Set each, or give it as a file with <NAME>_FILE."
+                "Production mode refuses to start: "
+                + "; ".join(wrong)
+                + ". Set each, or give it as a file with <NAME>_FILE."
             )
 
     def _required_secrets(self) -> list[tuple[str, SecretStr | None, int]]:

@@ -1,0 +1,1 @@
+"""A/B Testing: routing, exposures, outcomes, significance."""

@@ -1,0 +1,1 @@
+"""Wire types: what crosses HTTP, one module per service."""

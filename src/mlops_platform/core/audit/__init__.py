@@ -1,0 +1,1 @@
+"""Who changed what: the append-only, sealed record."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: engine, sessions, the embedded server, migrations."""

@@ -1,0 +1,1 @@
+"""The transactional outbox and those who read it."""

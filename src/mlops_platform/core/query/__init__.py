@@ -1,0 +1,1 @@
+"""The search language: parser and tree, no SQL."""

@@ -1,0 +1,1 @@
+"""Feature Store: definitions, point-in-time training sets, online serving."""

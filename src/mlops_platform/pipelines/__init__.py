@@ -1,0 +1,1 @@
+"""Pipeline Orchestrator: DAGs, schedules, durable runs."""

@@ -1,0 +1,1 @@
+"""Model Registry: versions, artifacts, aliases and lineage."""

@@ -1,0 +1,1 @@
+"""The client library: contracts and an HTTP client, nothing else."""

@@ -1,0 +1,1 @@
+"""Composition: the five services as processes."""

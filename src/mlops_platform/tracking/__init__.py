@@ -1,0 +1,1 @@
+"""Experiment Tracking: experiments, runs, params, metrics."""
