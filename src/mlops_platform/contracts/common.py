@@ -1,0 +1,187 @@
+"""What every wire type shares: strictness, names, ids, times, pages, problems."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+T = TypeVar("T")
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+ID_PATTERN = r"^[0-9a-f]{32}$"
+MAX_INTEGER = 2**63 - 1
+MAX_JSON_DEPTH = 16
+MAX_JSON_ITEMS = 10_000
+
+
+class Contract(BaseModel):
+    """Base of all wire types: unknown fields are refused, NaN and infinities are not numbers, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Answer(Contract):
+    """Base of what the server answers: clients ignore what they do not know, so that the API can grow."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def _no_control(value: str) -> str:
+    """PostgreSQL stores no NUL, and no encoder writes a lone surrogate: refuse both where they come in."""
+    if "\x00" in value:
+        raise ValueError("must not contain the NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain a lone surrogate") from None
+    return value
+
+
+def _utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("must carry a time zone, for example 2026-01-31T09:00:00Z")
+    return value.astimezone(UTC)
+
+
+def _wire_time(value: datetime) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _not_a_bare_number(value: object) -> object:
+    # pydantic would read 0 as 1970 and 20240101 as a second of that year: a silent wrong date.
+    if isinstance(value, int | float) or (isinstance(value, str) and value.strip().lstrip("-").isdigit()):
+        raise ValueError("must be an RFC 3339 time, for example 2026-01-31T09:00:00Z")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_no_control)]
+"""Any text that can be stored."""
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=128, examples=["my-classifier-v1"])]
+"""A name that stands in URLs: letters, digits, `.`, `_`, `-`; starts with a letter or digit; at most 128."""
+
+Label = Annotated[Text, Field(min_length=1, max_length=250)]
+"""A short human text: run names, tag keys."""
+
+Description = Annotated[Text, Field(max_length=10_000)]
+"""A longer human text."""
+
+Id = Annotated[str, Field(pattern=ID_PATTERN, examples=["0198c0ffee00700080000000deadbeef"])]
+"""A UUIDv7 as 32 lowercase hex digits."""
+
+Timestamp = Annotated[
+    datetime,
+    BeforeValidator(_not_a_bare_number),
+    AfterValidator(_utc),
+    PlainSerializer(_wire_time, return_type=str, when_used="json"),
+    Field(examples=["2026-01-31T09:00:00.000000Z"]),
+]
+"""RFC 3339 in UTC with microseconds."""
+
+Integer = Annotated[int, Field(ge=-(2**63), le=MAX_INTEGER)]
+"""A 64-bit signed integer."""
+
+
+def read_float(value: object) -> object:
+    """Accept the three strings that stand for what JSON numbers cannot say."""
+    if isinstance(value, str):
+        special = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value)
+        if special is None:
+            raise ValueError('must be a number, or one of "NaN", "Infinity", "-Infinity"')
+        return special
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004  # pydantic turns ValueError into a 422
+    return value
+
+
+def write_float(value: float) -> float | str:
+    """The other way round: what JSON numbers cannot say becomes a string."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+AnyFloat = Annotated[
+    float,
+    Field(allow_inf_nan=True, examples=[0.95]),
+    BeforeValidator(read_float),
+    PlainSerializer(write_float, when_used="json"),
+]
+"""A float that may be NaN or infinite, for metric values and float features only; those travel as strings."""
+
+
+def check_json(value: Any, *, depth: int = 0) -> Any:
+    """Refuse what no database column or other JSON parser would keep: NaN, infinities, NUL, giant integers, deep nesting."""
+    if depth > MAX_JSON_DEPTH:
+        raise ValueError(f"is nested deeper than {MAX_JSON_DEPTH} levels")
+    if isinstance(value, str):
+        return _no_control(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int) and not -(2**63) <= value <= MAX_INTEGER:
+        raise ValueError(f"holds the integer {str(value)[:24]}, which does not fit in 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds NaN or an infinity, which JSON does not have")
+    if isinstance(value, Mapping):
+        _check_size(value)
+        for key, item in value.items():
+            check_json(key, depth=depth + 1)
+            check_json(item, depth=depth + 1)
+    elif isinstance(value, Sequence):
+        _check_size(value)
+        for item in value:
+            check_json(item, depth=depth + 1)
+    return value
+
+
+def _check_size(value: Mapping[Any, Any] | Sequence[Any]) -> None:
+    if len(value) > MAX_JSON_ITEMS:
+        raise ValueError(f"holds {len(value)} items, more than {MAX_JSON_ITEMS}")
+
+
+JsonValue = Annotated[Any, AfterValidator(check_json)]
+"""Any JSON value that can be stored and read back unchanged."""
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(check_json)]
+"""A JSON object that can be stored and read back unchanged."""
+
+Tags = Annotated[list[Label], Field(max_length=100, examples=[["production", "healthcare"]])]
+"""A set of labels, as a list."""
+
+
+class Page(Answer, Generic[T]):
+    """One page of a list. `next_page_token` is absent (null) on the last one."""
+
+    items: list[T]
+    next_page_token: str | None = None
+
+
+class ProblemField(Answer):
+    """One offending field of a request."""
+
+    field: str
+    message: str
+    value: Any = None
+
+
+class Problem(Answer):
+    """RFC 9457 problem details, as every error answers."""
+
+    type: str = Field(examples=["https://mlops-platform.example/problems/not_found"])
+    title: str
+    status: int
+    code: str = Field(examples=["not_found"])
+    detail: str
+    errors: list[ProblemField] = []
+    hint: str | None = None
+    request_id: str | None = None
+
+
+class LineageEdge(Answer):
+    """A stated fact: `subject` `relation` `object`, both ends stable URNs (`urn:mlops:<project>:<kind>:<name>`)."""
+
+    subject: str
+    relation: str
+    object: str
