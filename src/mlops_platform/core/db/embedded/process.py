@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from mlops_platform.core.db.embedded import launch
 from mlops_platform.core.db.embedded.account import Account
@@ -18,6 +19,7 @@ from mlops_platform.core.errors import ConfigurationError
 # Nothing of the caller's environment: PGDATA, PGOPTIONS, TZ and LC_* would each change what the server does.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _IMMEDIATE_SECONDS = 5.0
+_POLL_SECONDS = 0.01
 
 
 def command_line(command: Sequence[str], account: Account, *, death_signal: int) -> list[str]:
@@ -125,30 +127,43 @@ class Child:
 
 
 def stop_leftovers(data: Path, *, timeout_seconds: float) -> None:
-    """End every process that still works in this data directory: the orphans of a killed parent.
+    """End every process that still works in this data directory: the orphans of a parent that was killed.
 
-    They are known by their working directory, which PostgreSQL makes the data directory; a pid from `postmaster.pid`
-    alone may by now belong to anyone.
+    They are known by their program and their working directory, which PostgreSQL makes the data directory; a pid from
+    `postmaster.pid` alone may by now belong to anyone.
     """
     lock = data / "postmaster.pid"
     if not lock.exists():
         return
-    for number, seconds in ((signal.SIGINT, timeout_seconds), (signal.SIGQUIT, _IMMEDIATE_SECONDS), (signal.SIGKILL, 5.0)):
-        found = _working_in(data)
-        if not found:
-            break
-        recorded = _recorded_pid(lock)
-        # The postmaster ends its own children; they are signalled only when it is gone.
-        targets = [process for process in found if process.pid == recorded] or found
-        for process in targets:
+    recorded = _recorded_pid(lock)
+    postmaster = [process for process in _working_in(data) if process.pid == recorded]
+    _end(postmaster, ((signal.SIGINT, timeout_seconds), (signal.SIGQUIT, _IMMEDIATE_SECONDS), (signal.SIGKILL, 5.0)))
+    # The children of a postmaster that was killed end by themselves when they next wait for something.
+    _end(_working_in(data), ((signal.SIGTERM, 1.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)))
+    if alive := _working_in(data):
+        pids = ", ".join(str(process.pid) for process in alive)
+        raise ConfigurationError(f"A PostgreSQL that was left behind in {data} cannot be stopped (processes {pids}).")
+    # Nobody works here any more, but PostgreSQL would refuse to start if a stranger had the recorded pid by now.
+    lock.unlink(missing_ok=True)
+
+
+def _end(processes: Sequence[psutil.Process], steps: Sequence[tuple[signal.Signals, float]]) -> None:
+    alive = list(processes)
+    for number, seconds in steps:
+        for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-        psutil.wait_procs(found, timeout=seconds)
-    else:
-        if _working_in(data):
-            raise ConfigurationError(f"A PostgreSQL that was left behind in {data} cannot be stopped.")
-    # Nobody works here any more; PostgreSQL itself would be misled by a stranger who has the recorded pid today.
-    lock.unlink(missing_ok=True)
+        deadline = time.monotonic() + seconds
+        while (alive := [process for process in alive if _lives(process)]) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+
+def _lives(process: psutil.Process) -> bool:
+    # Not `psutil.wait_procs`: it waits for zombies too, and these belong to an init that may be slow to reap them.
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _working_in(data: Path) -> list[psutil.Process]:
