@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from mlops_platform.core.db.embedded import binaries
@@ -159,23 +160,16 @@ class TestAccount:
         assert server_account() == server_account(name="nobody")
 
     @as_root
-    def test_programs_out_of_the_user_s_reach_are_copied_and_run(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        account = server_account(name="nobody")
-        wheel = binaries._in_wheel()
-        monkeypatch.setattr(
-            Account, "can_reach", lambda _, path: not path.is_relative_to(wheel)
-        )  # as a wheel under /root is
-        (base / "system").mkdir(mode=0o711)
-        programs = binaries.installation(account, base / "system")
-        assert programs.is_relative_to(base / "system")
-        said = subprocess.run(
-            [programs / "bin/postgres", "--version"],
-            user=account.uid,
-            group=account.gid,
-            extra_groups=[],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        assert "PostgreSQL) 18" in said.stdout
-        assert binaries.installation(account, base / "system") == programs
+    async def test_programs_out_of_the_user_s_reach_are_copied_and_run(
+        self, embedded: Make, base: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wheel = binaries._in_wheel()  # as when the environment is under /root
+        monkeypatch.setattr(Account, "can_reach", lambda _, path: not path.is_relative_to(wheel))
+        server = embedded()
+        for _ in range(2):
+            address = server.start()
+            assert server.pid is not None
+            assert Path(psutil.Process(server.pid).exe()).is_relative_to(base / "system")
+            assert await answers(address.app_dsn())
+            server.stop()
+        assert len(list((base / "system").iterdir())) == 1

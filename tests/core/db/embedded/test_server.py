@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
@@ -93,6 +94,13 @@ class TestStartAndStop:
         server.start()
         assert server.pid is not None
         assert os.getsid(server.pid) != os.getsid(0)
+
+    async def test_it_lives_on_when_the_thread_that_started_it_ends(self, embedded: Make) -> None:
+        server = embedded()
+        with ThreadPoolExecutor(1) as pool:
+            address = pool.submit(server.start).result()
+        async with connected(address.app_dsn()) as connection:
+            assert await connection.fetchval("SELECT 42") == 42
 
     async def test_a_server_that_is_killed_comes_back_by_itself_with_its_data(self, embedded: Make) -> None:
         server = embedded(fsync=True)
@@ -215,6 +223,13 @@ class TestRepair:
         assert after.owner_password != before.owner_password
         async with connected(after.owner_dsn()) as connection:
             assert await connection.fetchval("SELECT answer FROM kept") == 42
+
+    def test_a_lock_file_that_a_crash_left_empty_is_no_obstacle(self, embedded: Make, base: Path) -> None:
+        server = embedded()
+        server.start()
+        server.stop()
+        (data_of(base) / "postmaster.pid").touch()
+        server.start()
 
     def test_what_a_dead_server_left_in_the_socket_directory_is_no_obstacle(self, embedded: Make, base: Path) -> None:
         server = embedded()

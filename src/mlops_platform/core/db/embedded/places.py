@@ -91,7 +91,7 @@ def find_places(home: Path, *, system_root: Path, system_user: str | None) -> Pl
             root = _system_place(home, system_root, account)
         if not root.is_dir():
             _make(root, 0o711 if account.switch else 0o700)
-        _make_missing(home / "logs", 0o700)
+        make_missing(home / "logs", 0o700)
     except LookupError as error:
         raise ConfigurationError(
             f"PostgreSQL does not run as root, and {error}: make it, or start as another user."
@@ -108,7 +108,7 @@ def socket_directory(places: Places) -> Path:
     """
     own = places.root / "run"
     if len(os.fsencode(own)) <= LONGEST_SOCKET_DIR and _PLAIN_PATH.fullmatch(str(own)):
-        _make_missing(own, 0o700)
+        make_missing(own, 0o700)
         places.account.own(own)
         return own
     earlier = _read_record(places.home).get("socket_dir")
@@ -180,7 +180,7 @@ def _read_record(home: Path) -> dict[str, Any]:
 
 
 def _system_place(home: Path, system_root: Path, account: Account) -> Path:
-    _make_missing(system_root, 0o711)
+    make_missing(system_root, 0o711)
     if not account.can_reach(system_root):
         raise ConfigurationError(
             f"As root, PostgreSQL runs as another user, which can reach neither {home} nor {system_root}. "
@@ -203,7 +203,8 @@ def _make(path: Path, mode: int) -> None:
     path.chmod(mode)  # mkdir's mode is cut by the umask
 
 
-def _make_missing(path: Path, mode: int) -> None:
+def make_missing(path: Path, mode: int) -> None:
+    """Make a directory with this mode; one that is there keeps its own."""
     if not path.is_dir():
         _make(path, mode)
 

@@ -71,7 +71,12 @@ class Child:
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: OSError | None = None
-        threading.Thread(target=self._live, name="embedded-postgresql", daemon=True).start()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Once; returns when there is a process."""
+        self._thread = threading.Thread(target=self._live, name="embedded-postgresql", daemon=True)
+        self._thread.start()
         self._spawned.wait()
         if self._failure is not None:
             raise ConfigurationError(f"PostgreSQL cannot be started: {self._failure}.") from self._failure
@@ -116,6 +121,9 @@ class Child:
 
     def stop(self, *, timeout_seconds: float) -> None:
         """Fast shutdown; immediate when that takes too long (the next start then replays the log); last, kill."""
+        if self._thread is None:
+            return
+        self._spawned.wait()
         for number, seconds in (
             (signal.SIGINT, timeout_seconds),
             (signal.SIGQUIT, _IMMEDIATE_SECONDS),
@@ -143,8 +151,10 @@ def stop_leftovers(data: Path, *, timeout_seconds: float) -> None:
     if alive := _working_in(data):
         pids = ", ".join(str(process.pid) for process in alive)
         raise ConfigurationError(f"A PostgreSQL that was left behind in {data} cannot be stopped (processes {pids}).")
-    # Nobody works here any more, but PostgreSQL would refuse to start if a stranger had the recorded pid by now.
-    lock.unlink(missing_ok=True)
+    # PostgreSQL sees by itself that a recorded process is gone, and then looks for its shared memory, too: that check is
+    # left to it. It gives up only on an empty file, and when a stranger has the recorded pid by now.
+    if recorded is None or psutil.pid_exists(recorded):
+        lock.unlink(missing_ok=True)
 
 
 def _end(processes: Sequence[psutil.Process], steps: Sequence[tuple[signal.Signals, float]]) -> None:

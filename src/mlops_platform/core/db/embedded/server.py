@@ -98,10 +98,9 @@ class EmbeddedPostgres:
             self._prepare(places, programs, passwords, lost=lost)
             sweep(socket_dir)
             cluster.configure(places, socket_dir, port=PORT, max_connections=self._max_connections, fsync=self._fsync)
-            _rotate(places.log)
+            self._child = self._launch(places, programs)
         except OSError as error:
             raise ConfigurationError(f"Cannot prepare {error.filename or places.root}: {error.strerror}.") from error
-        self._child = self._launch(places, programs)
         self._watcher = threading.Thread(
             target=self._watch, args=(places, programs), name="embedded-postgresql-watcher", daemon=True
         )
@@ -148,10 +147,12 @@ class EmbeddedPostgres:
             cluster.set_passwords(places, programs, passwords)
 
     def _launch(self, places: Places, programs: Path) -> Child:
+        _rotate(places.log)
         offset = places.log.stat().st_size
         command = [str(programs / "bin/postgres"), "-D", str(places.data), "-c", f"config_file={places.config}"]
         child = Child(command, places.account, cwd=places.data, log=places.log)
         try:
+            child.start()
             self._wait_until_ready(child, places, offset)
         except BaseException:
             child.stop(timeout_seconds=self._stop_seconds)
