@@ -199,11 +199,14 @@ def start_unbound(base: Path) -> subprocess.Popen[bytes]:
 
 
 class TestRepair:
-    def test_a_parent_killed_during_initdb_leaves_nothing_that_matters(self, embedded: Make, base: Path) -> None:
+    @pytest.mark.parametrize("moment", ["data/base", "data/base/1/PG_VERSION", "data/base/4", "data/base/5"])
+    def test_a_parent_killed_during_initdb_leaves_nothing_that_matters(
+        self, embedded: Make, base: Path, moment: str
+    ) -> None:
         root = base / "home" / "postgres"
         with start_in_another_process(base / "home") as parent:
             deadline = time.monotonic() + 10
-            while not list(root.glob("initdb-*/data/base")) and time.monotonic() < deadline:
+            while not list(root.glob(f"initdb-*/{moment}")) and time.monotonic() < deadline:
                 assert parent.poll() is None
             parent.kill()
         assert not data_of(base).exists()

@@ -9,7 +9,7 @@ from mlops_platform.core.crypto.secrets_file import sync_directory
 from mlops_platform.core.db.embedded.address import APP_ROLE, DATABASE, OWNER_ROLE
 from mlops_platform.core.db.embedded.binaries import MAJOR_VERSION
 from mlops_platform.core.db.embedded.places import Places
-from mlops_platform.core.db.embedded.process import run
+from mlops_platform.core.db.embedded.process import kill_leftovers, run
 from mlops_platform.core.errors import ConfigurationError
 
 SUPERUSER = "postgres"
@@ -148,6 +148,7 @@ def single(places: Places, programs: Path, data: Path, statements: str, *, sync:
 def sweep_drafts(places: Places) -> None:
     """Remove what a start that was killed during initdb left."""
     for draft in places.root.glob(f"{_DRAFT}*"):
+        kill_leftovers(draft)
         shutil.rmtree(draft)
 
 

@@ -13,7 +13,8 @@ from mlops_platform.core.errors import ConfigurationError
 class HomeLock:
     """Held by the one `mlops up` that owns a directory; the kernel lets go of it however that process ends.
 
-    A child made by fork without exec would share the lock: workers are spawned. The file stays when the lock is released: removing it would let two processes lock two files of one name.
+    A child made by fork without exec would share it: workers are spawned. The file stays when the lock is released:
+    removing it would let two processes lock two files of one name.
     """
 
     def __init__(self, home: Path, *, name: str = "up.lock") -> None:

@@ -20,6 +20,7 @@ from mlops_platform.core.errors import ConfigurationError
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _IMMEDIATE_SECONDS = 5.0
 _POLL_SECONDS = 0.01
+_PROGRAMS = frozenset({"postgres", "initdb"})
 
 
 def command_line(command: Sequence[str], account: Account, *, death_signal: int) -> list[str]:
@@ -176,12 +177,17 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def _working_in(data: Path) -> list[psutil.Process]:
-    real = str(data.resolve())
+def kill_leftovers(draft: Path) -> None:
+    """End what still works on a directory that is to be removed: initdb dies with us, the programs that it runs do not."""
+    _end(_working_in(draft), ((signal.SIGKILL, 5.0),))
+
+
+def _working_in(folder: Path) -> list[psutil.Process]:
+    real = folder.resolve()
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.cwd() == real and Path(process.exe()).name == "postgres":
+            if Path(process.cwd()).is_relative_to(real) and Path(process.exe()).name in _PROGRAMS:
                 found.append(process)
     return found
 
