@@ -30,11 +30,14 @@ def server_directory() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def embedded_server(base: Path, home: Path | None = None, *, fsync: bool = False) -> EmbeddedPostgres:
+def embedded_server(
+    base: Path, home: Path | None = None, *, fsync: bool = False, max_connections: int = 100
+) -> EmbeddedPostgres:
     """A server whose every file is below the base, and which makes no user on the machine."""
     return EmbeddedPostgres(
         home or base / "home",
         fsync=fsync,
+        max_connections=max_connections,
         stop_seconds=10,
         system_root=base / "system",
         system_user="nobody" if os.geteuid() == 0 else None,

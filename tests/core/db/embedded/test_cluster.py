@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 from tests.factories.embedded import connected, embedded_server, server_directory
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from mlops_platform.core.db.embedded import binaries

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from mlops_platform.core.db.embedded import launch
 from mlops_platform.core.db.embedded.account import Account
