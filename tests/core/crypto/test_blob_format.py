@@ -42,7 +42,7 @@ SIZES = st.one_of(
 def seal(content, address=ADDRESS, ring=RING, cuts=()):
     sealer = BlobSealer(address, ring)
     borders = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
-    parts = [sealer.update(content[a:b]) for a, b in pairwise(borders)]
+    parts = [segment for a, b in pairwise(borders) for segment in sealer.update(content[a:b])]
     return sealer.header.pack() + b"".join(parts) + sealer.finish()
 
 
@@ -51,7 +51,7 @@ def open_range(stored, start=None, end=None, address=ADDRESS, ring=RING, *, is_e
     size = content_size(len(stored))
     span = span_of(0 if start is None else start, size if end is None else end, size)
     opener = BlobOpener(stored[:HEADER_BYTES], address, ring, size=size, is_encrypted=is_encrypted)
-    data = opener.open(span.first, stored[segment_start(span.first) : segment_start(span.end)])
+    data = b"".join(opener.open(span.first, memoryview(stored)[segment_start(span.first) : segment_start(span.end)]))
     return data[span.skip : span.skip + span.length]
 
 
@@ -76,7 +76,7 @@ class TestVectors:
         hex_or_none = (vector["data_key"], vector["wrap_nonce"])
         data_key, wrap_nonce = (None if value is None else bytes.fromhex(value) for value in hex_or_none)
         sealer = BlobSealer(self.address(vector), self.keys(vector), data_key=data_key, wrap_nonce=wrap_nonce)
-        body = sealer.update(reference_blob.pattern(vector["content_size"])) + sealer.finish()
+        body = b"".join([*sealer.update(reference_blob.pattern(vector["content_size"])), sealer.finish()])
         assert sealer.header.pack() + body == self.stored(vector)
 
     def test_opening_the_vector_gives_its_content(self, vector):
@@ -241,7 +241,7 @@ class TestKeys:
         old, new = KeyRing([bytes([1]) * 32]), KeyRing([bytes([2]) * 32])
         data_key = bytes(range(32))
         before, after = (BlobSealer(ADDRESS, ring, data_key=data_key) for ring in (old, new))
-        body = before.update(CONTENT) + before.finish()
+        body = b"".join([*before.update(CONTENT), before.finish()])
         assert open_range(after.header.pack() + body, ring=new) == CONTENT
 
     def test_the_envelope_of_another_blob_is_refused(self):

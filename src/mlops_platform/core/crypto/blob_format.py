@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NewType
@@ -204,13 +203,19 @@ class BlobSealer:
         self._held = b""
         self._finished = False
 
-    def update(self, content: bytes) -> bytes:
-        """Seal what is complete. The newest segment is held back, since it may be the last."""
+    def update(self, content: bytes) -> list[bytes]:
+        """Seal what is complete, as segments. The newest one is held back, since it may be the last."""
         self._refuse_when_finished()
-        held = memoryview(self._held + content)
-        whole = max(0, (len(held) - 1) // SEGMENT_BYTES)
-        sealed = b"".join(self._next(held[i * SEGMENT_BYTES : (i + 1) * SEGMENT_BYTES]) for i in range(whole))
-        self._held = bytes(held[whole * SEGMENT_BYTES :])
+        if len(self._held) + len(content) <= SEGMENT_BYTES:
+            self._held += content
+            return []
+        # Segments are sealed out of the given buffer and handed out apart: copying a megabyte costs more than sealing it.
+        missing = SEGMENT_BYTES - len(self._held)
+        rest = memoryview(content)[missing:]
+        sealed = [self._next(memoryview(self._held + content[:missing]))]
+        whole = (len(rest) - 1) // SEGMENT_BYTES
+        sealed += [self._next(rest[i * SEGMENT_BYTES : (i + 1) * SEGMENT_BYTES]) for i in range(whole)]
+        self._held = bytes(rest[whole * SEGMENT_BYTES :])
         return sealed
 
     def finish(self) -> bytes:
@@ -248,14 +253,12 @@ class BlobOpener:
         self._seal = _Seal(header.suite, address, data_key)
         self._last = segment_count(size) - 1
 
-    def open(self, first: int, sealed: bytes) -> bytes:
+    def open(self, first: int, sealed: memoryview) -> list[bytes]:
         """Open consecutive whole segments, the first of which has the index `first`. All or nothing."""
-        return b"".join(self._open_each(first, memoryview(sealed)))
-
-    def _open_each(self, first: int, sealed: memoryview) -> Iterator[bytes]:
-        for offset in range(0, len(sealed), SEALED_SEGMENT_BYTES):
-            index = first + offset // SEALED_SEGMENT_BYTES
-            yield self._seal.open(index, sealed[offset : offset + SEALED_SEGMENT_BYTES], last=index == self._last)
+        return [
+            self._seal.open(index, sealed[at : at + SEALED_SEGMENT_BYTES], last=index == self._last)
+            for index, at in enumerate(range(0, len(sealed), SEALED_SEGMENT_BYTES), first)
+        ]
 
 
 def _context(suite: Suite, address: BlobAddress) -> bytes:

@@ -1,6 +1,7 @@
 """What the blob store asks of a place that keeps bytes."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -37,7 +38,7 @@ class StoredRange:
 class Upload(Protocol):
     """One object on its way in. Invisible until `commit` returns; `abort` leaves nothing, whatever happened before."""
 
-    async def write(self, data: bytes) -> None: ...
+    async def write(self, pieces: Sequence[bytes]) -> None: ...
 
     async def commit(self) -> None: ...
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,7 +70,7 @@ class BlobStore:
             async with aclosing(_batches(chunks, max_bytes)) as batches:
                 async for batch in batches:
                     await upload.write(await asyncio.to_thread(intake.take, batch))
-            await upload.write(await asyncio.to_thread(intake.finish))
+            await upload.write(intake.finish())
             await upload.commit()
             is_stored = True
         finally:
@@ -113,24 +113,28 @@ class _Intake:
     def __init__(self, sealer: BlobSealer) -> None:
         self._sealer = sealer
         self._digest = hashlib.sha256()
-        self._head = sealer.header.pack()
+        self._head = [sealer.header.pack()]
         self.size = 0
 
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
 
-    def take(self, batch: bytes) -> bytes:
-        self.size += len(batch)
-        self._digest.update(batch)
-        return self._with_head(self._sealer.update(batch))
+    def take(self, batch: Sequence[bytes]) -> list[bytes]:
+        sealed = self._take_head()
+        for chunk in batch:
+            self.size += len(chunk)
+            self._digest.update(chunk)
+            sealed += self._sealer.update(chunk)
+        return sealed
 
-    def finish(self) -> bytes:
-        return self._with_head(self._sealer.finish())
+    def finish(self) -> list[bytes]:
+        """The last segment, which is little enough work to do where it is called."""
+        return [*self._take_head(), self._sealer.finish()]
 
-    def _with_head(self, sealed: bytes) -> bytes:
-        head, self._head = self._head, b""
-        return head + sealed if head else sealed
+    def _take_head(self) -> list[bytes]:
+        head, self._head = self._head, []
+        return head
 
 
 class _Reader:
@@ -144,72 +148,73 @@ class _Reader:
         step = max(1, backend.window_bytes // SEALED_SEGMENT_BYTES)
         self._windows = [(at, min(at + step, span.end)) for at in range(span.first, span.end, step)]
 
-    async def begin(self, key_ring: KeyRing | None) -> tuple[BlobOpener, bytes]:
-        """The opened header and the content of the first window."""
+    async def begin(self, key_ring: KeyRing | None) -> tuple[BlobOpener, list[bytes]]:
+        """The opened header and the segments of the first window."""
         first, end = self._windows[0]
         if first == 0:
             head = await self._fetch(0, self._offset(end))
-            header, sealed = head[:HEADER_BYTES], head[HEADER_BYTES:]
+            header, sealed = bytes(head[:HEADER_BYTES]), head[HEADER_BYTES:]
         else:
-            header, sealed = await asyncio.gather(
+            begun, sealed = await asyncio.gather(
                 self._fetch(0, HEADER_BYTES), self._fetch(self._offset(first), self._offset(end))
             )
+            header = bytes(begun)
         opener = BlobOpener(
             header, self._blob.address, key_ring, size=self._blob.size, is_encrypted=self._blob.is_encrypted
         )
         return opener, await asyncio.to_thread(opener.open, first, sealed)
 
-    async def stream(self, opener: BlobOpener, data: bytes) -> AsyncGenerator[bytes, None]:
-        """The content of the span, given the opened content of its first window."""
-        left = self._span.length
-        data = data[self._span.skip :]
-        ahead: asyncio.Task[bytes] | None = None
+    async def stream(self, opener: BlobOpener, segments: list[bytes]) -> AsyncGenerator[bytes, None]:
+        """The content of the span, given the opened segments of its first window."""
+        skip, left = self._span.skip, self._span.length
+        ahead: asyncio.Task[list[bytes]] | None = None
         try:
-            for first, end in self._windows[1:]:
-                ahead = asyncio.create_task(self._window(opener, first, end))
-                left -= len(data)
-                yield data
-                data = await ahead
-            if left:
-                yield data[:left]
+            for following in [*self._windows[1:], None]:
+                ahead = None if following is None else asyncio.create_task(self._window(opener, *following))
+                for segment in segments:
+                    piece = segment[skip : skip + left]
+                    skip, left = 0, left - len(piece)
+                    if piece:
+                        yield piece
+                segments = [] if ahead is None else await ahead
         finally:
             if ahead is not None:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _window(self, opener: BlobOpener, first: int, end: int) -> bytes:
+    async def _window(self, opener: BlobOpener, first: int, end: int) -> list[bytes]:
         sealed = await self._fetch(self._offset(first), self._offset(end))
         return await asyncio.to_thread(opener.open, first, sealed)
 
-    async def _fetch(self, start: int, end: int) -> bytes:
+    async def _fetch(self, start: int, end: int) -> memoryview:
         found = await self._backend.read_range(self._blob.key, start, end)
         if found.object_size != self._stored_size or len(found.data) != end - start:
             raise BlobCorrupt(
                 f"The stored object of blob {self._blob.blob_id} has {found.object_size} bytes, not the "
                 f"{self._stored_size} that were written: it was cut, extended or replaced."
             )
-        return found.data
+        return memoryview(found.data)
 
     def _offset(self, segment: int) -> int:
         return min(segment_start(segment), self._stored_size)
 
 
-async def _batches(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The stream in pieces of about `BATCH_BYTES`, refused as soon as it is too long."""
+async def _batches(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncGenerator[list[bytes], None]:
+    """The stream in lists of about `BATCH_BYTES`, refused as soon as it is too long."""
     size, held = 0, 0
-    parts: list[bytes] = []
+    batch: list[bytes] = []
     async for chunk in chunks:
         size, held = size + len(chunk), held + len(chunk)
         if size > max_bytes:
             raise ContentTooLarge(
                 f"The content is larger than {max_bytes} bytes.", hint="The limit is MLOPS_MAX_UPLOAD_BYTES."
             )
-        parts.append(chunk)
+        batch.append(chunk)
         if held >= BATCH_BYTES:
-            yield b"".join(parts)
-            parts, held = [], 0
-    if parts:
-        yield b"".join(parts)
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 async def _abort(upload: Upload) -> None:

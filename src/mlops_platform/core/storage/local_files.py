@@ -9,7 +9,7 @@ import errno
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from mlops_platform.core.storage.backend import ObjectKey, StoredRange, Upload
 from mlops_platform.core.storage.errors import BlobMissing
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MOST_PIECES = 64  # POSIX guarantees 16, Linux and macOS take 1024
 _PRIVATE_DIRECTORY = 0o700
 _PRIVATE_FILE = 0o600
 
@@ -125,8 +126,8 @@ class _FileUpload:
         self._is_aborted = False
         self._lock = threading.Lock()
 
-    async def write(self, data: bytes) -> None:
-        await asyncio.to_thread(self._write, data)
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        await asyncio.to_thread(self._write, pieces)
 
     async def commit(self) -> None:
         await asyncio.to_thread(self._commit)
@@ -134,9 +135,9 @@ class _FileUpload:
     async def abort(self) -> None:
         await asyncio.to_thread(self._abort)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, pieces: Sequence[bytes]) -> None:
         with self._lock, _translated():
-            _write_fully(self._open(), data)
+            _write_fully(self._open(), pieces)
 
     def _commit(self) -> None:
         with self._lock, _translated():
@@ -179,10 +180,14 @@ def _translated() -> Iterator[None]:
         raise DependencyUnavailable("object store", f"The object store does not work: {error.strerror}.") from error
 
 
-def _write_fully(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
+def _write_fully(descriptor: int, pieces: Sequence[bytes]) -> None:
+    rest = [memoryview(piece) for piece in pieces if piece]
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        written = os.writev(descriptor, rest[:_MOST_PIECES])
+        while rest and written >= len(rest[0]):
+            written -= len(rest.pop(0))
+        if written:
+            rest[0] = rest[0][written:]
 
 
 def _read_fully(descriptor: int, length: int) -> bytes:
