@@ -60,9 +60,11 @@ class BlobStore:
         self._key_ring = key_ring
         self._encrypt = encrypt
 
-    async def write(self, project_id: ProjectId, chunks: AsyncIterator[bytes], *, max_bytes: int) -> StoredBlob:
+    async def write(
+        self, project_id: ProjectId, chunks: AsyncIterator[bytes], *, max_bytes: int, blob_id: BlobId | None = None
+    ) -> StoredBlob:
         """Store a stream as a new blob, durable on return. On any failure or cancellation nothing is visible."""
-        address = BlobAddress(project_id, BlobId(new_id()))
+        address = BlobAddress(project_id, blob_id or BlobId(new_id()))
         intake = _Intake(BlobSealer(address, self._key_ring if self._encrypt else None))
         upload = self._backend.upload(ObjectKey.of(address), largest=sealed_size(max_bytes))
         is_stored = False

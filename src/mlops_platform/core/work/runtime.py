@@ -9,6 +9,7 @@ from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.database import Database
 from mlops_platform.core.db.notify import Listener
 from mlops_platform.core.settings import Settings
+from mlops_platform.core.storage.ledger import BlobLedger
 
 
 class Signals:
@@ -53,4 +54,5 @@ class Runtime:
     auth_keys: AuthKeys
     authenticator: Authenticator
     listener: Listener
+    blobs: BlobLedger
     signals: Signals = field(default_factory=Signals)
