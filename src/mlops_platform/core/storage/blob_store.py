@@ -27,6 +27,8 @@ from mlops_platform.core.storage.backend import ObjectBackend, ObjectKey, Upload
 
 # Large enough that handing work to a thread costs nothing beside it, small enough to stay in the processor's cache.
 BATCH_BYTES = 1024 * 1024
+# A client that sends a few bytes at a time would otherwise fill the memory with what holds them.
+_MOST_CHUNKS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ async def _batches(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncGenerat
                 f"The content is larger than {max_bytes} bytes.", hint="The limit is MLOPS_MAX_UPLOAD_BYTES."
             )
         batch.append(chunk)
-        if held >= BATCH_BYTES:
+        if held >= BATCH_BYTES or len(batch) >= _MOST_CHUNKS:
             yield batch
             batch, held = [], 0
     if batch:
