@@ -18,12 +18,14 @@ from mlops_platform.core.work.runtime import Runtime
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings, dsn: str, *, clock: Clock | None = None) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    settings: Settings, dsn: str, *, clock: Clock | None = None, pool_size: int | None = None
+) -> AsyncIterator[Runtime]:
     """The collaborators of a process, alive until the block ends."""
     if settings.api_secret_key is None:
         raise ConfigurationError("API_SECRET_KEY is not set. Make one with: openssl rand -hex 32")
     clock = clock or SystemClock()
-    database = open_database(settings, dsn)
+    database = open_database(settings, dsn, pool_size=pool_size)
     keys = AuthKeys.from_secret(settings.api_secret_key.get_secret_value())
     listener = Listener(dsn)
     runtime = Runtime(

@@ -18,6 +18,13 @@ class Signals:
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._callbacks: dict[str, list[Callable[[], None]]] = {}
+        self.is_stopping = False
+
+    def stop(self) -> None:
+        """The process is about to end: whoever waits is woken, and endless answers end."""
+        self.is_stopping = True
+        for name in list(self._waiting):
+            self.send(name)
 
     def on(self, name: str, callback: Callable[[], None]) -> None:
         """Call `callback` at each signal, on the event loop."""
