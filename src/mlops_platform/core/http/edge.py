@@ -15,7 +15,14 @@ from mlops_platform.core.auth.authenticator import read_credential
 from mlops_platform.core.errors import DependencyUnavailable, PlatformError, Unauthenticated
 from mlops_platform.core.http.access_log import AccessLog
 from mlops_platform.core.http.guard import UNGUARDED_PATHS, HostGuard
-from mlops_platform.core.http.problems import MEDIA_TYPE, UNFORESEEN, UNFORESEEN_HINT, InternalError, problem_bytes
+from mlops_platform.core.http.problems import (
+    CLIENT_GONE,
+    MEDIA_TYPE,
+    UNFORESEEN,
+    UNFORESEEN_HINT,
+    InternalError,
+    problem_bytes,
+)
 from mlops_platform.core.http.service import HotRequest, HotResponse, HotRoute
 from mlops_platform.core.identity import Principal, new_id
 from mlops_platform.core.telemetry.metrics import UNMATCHED, ServiceMetrics
@@ -25,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACE_PARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_GONE = 499  # as nginx writes it: the client went away before the answer
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -94,10 +100,10 @@ class Edge:
         except PlatformError as error:
             await exchange.refuse(error)
         except asyncio.CancelledError:
-            exchange.status = exchange.status or _GONE
+            exchange.status = exchange.status or CLIENT_GONE
             raise
         except ClientDisconnect:
-            exchange.status = exchange.status or _GONE
+            exchange.status = exchange.status or CLIENT_GONE
         except Exception as error:  # the process edge: logged, counted, answered
             log.exception("request.crashed", path=scope["path"], request_id=exchange.request_id, error=repr(error))
             await exchange.refuse(InternalError(UNFORESEEN, hint=UNFORESEEN_HINT))

@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from mlops_platform.core.errors import (
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE_BASE = "https://mlops-platform.dev/problems/"
+CLIENT_GONE = 499  # as nginx writes it: the client went away before the answer
 _SHOWN_VALUE = 100
 _SHOWN_FIELD = 200
 _SHOWN_ERRORS = 20
@@ -67,6 +69,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PlatformError, _platform_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -75,6 +78,11 @@ async def _platform_error(request: Request, error: Exception) -> Response:
     if error.status >= 500:
         log.warning("request.failed", code=error.code, detail=error.detail, cause=repr(error.__cause__))
     return problem_response(error, request_id_of(request.scope))
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """For the log and the metrics: nobody is there to read it."""
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _unforeseen(request: Request, _: Exception) -> Response:
