@@ -1,10 +1,10 @@
 """Attempts to get further with `/api/platform` than one's credential reaches."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
+from tests.factories.waiting import until
 
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.auth.directory import Directory, NewCredential
@@ -76,9 +76,7 @@ class TestKeysOfOnesOwn:
         bob = await play.caller(Role.VIEWER)
         generation = runtime.authenticator._generation
         assert (await bob.http.delete(f"{KEYS}/{await id_of(bob)}")).status_code == 200
-        async with asyncio.timeout(3):
-            while runtime.authenticator._generation == generation:
-                await asyncio.sleep(0.005)
+        await until(lambda: runtime.authenticator._generation != generation)
         assert (await whoami(play, bob.key)).status_code == 401
 
 
