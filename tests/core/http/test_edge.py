@@ -4,7 +4,7 @@ import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.factories.toys import asgi_call, toy_app
+from tests.factories.sample_service import asgi_call, toy_app
 from tests.factories.waiting import until
 
 from mlops_platform.core.identity import Role

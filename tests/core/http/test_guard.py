@@ -1,5 +1,5 @@
 import pytest
-from tests.factories.toys import asgi_call, toy_app
+from tests.factories.sample_service import asgi_call, toy_app
 
 from mlops_platform.core.errors import ForbiddenOrigin
 from mlops_platform.core.http.guard import UNGUARDED_PATHS, HostGuard

@@ -2,7 +2,7 @@ import asyncio
 from datetime import timedelta
 
 from sqlalchemy import func, select, text
-from tests.factories.toys import toy_app
+from tests.factories.sample_service import toy_app
 
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.clock import FixedClock

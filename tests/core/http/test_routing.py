@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from sqlalchemy import func, select
-from tests.factories.toys import READ, asgi_call, toy_app
+from tests.factories.sample_service import READ, asgi_call, toy_app
 
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.errors import ConfigurationError
