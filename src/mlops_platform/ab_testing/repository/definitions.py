@@ -25,24 +25,22 @@ NAME_KEY = "ab_tests_project_id_name_key"
 
 async def find(session: ReadSession, principal: Principal, name: str, *, lock: bool = False) -> Definition:
     """The test of this name, or `ABTestNotFound`. With `lock` nobody else changes it until the transaction ends."""
-    statement = _with_allocation(visible_to(principal, ab_tests)).where(
-        ab_tests.c.name == name, ab_tests.c.deleted_at.is_(None)
-    )
-    row = await session.first(statement.with_for_update(of=ab_tests) if lock else statement)
+    tests = visible_to(principal, ab_tests).where(ab_tests.c.name == name, ab_tests.c.deleted_at.is_(None))
+    if lock:
+        # In a statement of its own: one that had waited for the lock would join the new test with the old allocation.
+        await session.first(tests.with_for_update())
+    row = await session.first(_with_allocation(tests))
     if row is None:
         raise ABTestNotFound(f"There is no A/B test named {name!r} in this project.")
     return _definition(row)
 
 
 async def find_deleted(session: ReadSession, principal: Principal, name: str) -> Definition:
-    """The test of this name that was deleted last, or `ABTestNotFound`."""
-    row = await session.first(
-        _with_allocation(visible_to(principal, ab_tests))
-        .where(ab_tests.c.name == name, ab_tests.c.deleted_at.is_not(None))
-        .order_by(ab_tests.c.deleted_at.desc())
-        .limit(1)
-        .with_for_update(of=ab_tests)
-    )
+    """The test of this name that was deleted last, locked, or `ABTestNotFound`."""
+    tests = visible_to(principal, ab_tests)
+    deleted = tests.where(ab_tests.c.name == name, ab_tests.c.deleted_at.is_not(None))
+    last = await session.first(deleted.order_by(ab_tests.c.deleted_at.desc()).limit(1).with_for_update())
+    row = last and await session.first(_with_allocation(tests).where(ab_tests.c.id == last.id))
     if row is None:
         raise ABTestNotFound(f"There is no deleted A/B test named {name!r} in this project.")
     return _definition(row)

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, TEXT, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, TEXT, TIMESTAMP, distinct_on
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from mlops_platform.ab_testing.domain.analysis import UnitOutcomes
@@ -200,7 +200,7 @@ async def gather(session: ReadSession, principal: Principal, test_id: str) -> Ev
     first = (
         select(exposures.c.unit_id, exposures.c.variant, exposures.c.allocation_version, exposures.c.first_exposed_at)
         .where(here)
-        .distinct(exposures.c.unit_id)
+        .ext(distinct_on(exposures.c.unit_id))
         .order_by(exposures.c.unit_id, exposures.c.first_exposed_at, exposures.c.variant)
         .cte("first")
     )
