@@ -1,7 +1,7 @@
 """A/B Testing as a service."""
 
 from mlops_platform.ab_testing.endpoints import evidence, experiments, routing
-from mlops_platform.ab_testing.service.routing import running
+from mlops_platform.ab_testing.tasks import running
 from mlops_platform.core.http.service import Service
 
 SERVICE = Service(

@@ -298,8 +298,8 @@ class TestProjectsAndRoles:
         for method, path in [
             ("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/stop"), ("GET", "/results"), ("GET", "/allocation"),
         ]:  # fmt: skip
-            body = {"json": {}} if method in {"PATCH", "POST"} else {}
-            response = await eve.http.request(method, f"/api/experiments/model_v2_test{path}", **body)
+            sent: object = {} if method in {"PATCH", "POST"} else None
+            response = await eve.http.request(method, f"/api/experiments/model_v2_test{path}", json=sent)
             assert response.status_code == 404, path
         response = await eve.http.get("/api/route", params={"user_id": "u", "experiment": "model_v2_test"})
         assert response.status_code == 404

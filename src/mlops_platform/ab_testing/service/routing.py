@@ -7,28 +7,19 @@ loss does not depend on the variant, so it makes a test smaller and not wrong; t
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-
-import structlog
+from collections.abc import Sequence
 
 from mlops_platform.ab_testing.domain.definition import Definition
 from mlops_platform.ab_testing.errors import ABTestNotFound
-from mlops_platform.ab_testing.repository import definitions, records
+from mlops_platform.ab_testing.repository import records
 from mlops_platform.ab_testing.repository.records import ExposureRow
 from mlops_platform.ab_testing.service.snapshot import Plan, Snapshot
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.database import Database
 from mlops_platform.core.errors import DependencyUnavailable, StorageFull
-from mlops_platform.core.work.runtime import Runtime
 
-log = structlog.get_logger(__name__)
-
-FLUSH_SECONDS = 0.25
 FLUSH_ROWS = 2_000
 MAX_QUEUED = 50_000
-REFRESH_SECONDS = 1.0
-RETRY_SECONDS = 1.0
-CLOSING_SECONDS = 5.0
 
 
 class ExposureQueue:
@@ -78,21 +69,10 @@ class ExposureQueue:
                     self.dropped += sum(row.exposures for row in taken.values())
                     raise
 
-    async def run(self) -> None:
-        """Flush for ever, often enough that little is ever at stake."""
-        while True:
-            await self._wait()
-            try:
-                await self.flush()
-            except (DependencyUnavailable, StorageFull) as error:
-                log.warning("exposures.waiting", queued=len(self), dropped=self.dropped, reason=error.detail)
-                await asyncio.sleep(RETRY_SECONDS)
-            except Exception:  # the edge of a worker loop: it must not die
-                log.exception("exposures.refused", dropped=self.dropped)
-
-    async def _wait(self) -> None:
+    async def wait(self, seconds: float) -> None:
+        """Until enough is queued to be worth writing, at most this long."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._full.wait()
         self._full.clear()
 
@@ -141,42 +121,9 @@ class Routing:
             self.exposures.add(plan.definition, unit_id, variant)
         return body
 
-    async def keep_fresh(self) -> None:
-        """Refresh at each wake-up, and every second without one."""
-        while True:
-            try:
-                await self.snapshot.refresh()
-            except DependencyUnavailable as error:
-                log.warning("ab_tests.snapshot_not_refreshed", reason=error.detail)
-            except Exception:  # the edge of a worker loop: it must not die
-                log.exception("ab_tests.snapshot_refresh_failed")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_SECONDS):
-                    await self._stale.wait()
-            self._stale.clear()
-
-
-@contextlib.asynccontextmanager
-async def running(runtime: Runtime) -> AsyncIterator[Routing]:
-    """Routing for the life of the process. Exposures that are still queued at the end are written."""
-    routing = Routing(runtime.database, runtime.clock)
-    runtime.listener.on(definitions.CHANNEL, routing.wake)
-    tasks = [
-        asyncio.create_task(routing.keep_fresh(), name="ab-tests-snapshot"),
-        asyncio.create_task(routing.exposures.run(), name="ab-tests-exposures"),
-    ]
-    try:
-        yield routing
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await _close(routing.exposures)
-
-
-async def _close(queue: ExposureQueue) -> None:
-    try:
-        async with asyncio.timeout(CLOSING_SECONDS):
-            await queue.flush()
-    except (DependencyUnavailable, StorageFull, TimeoutError):
-        log.warning("exposures.lost", queued=len(queue))
+    async def wait_until_stale(self, seconds: float) -> None:
+        """Until a replica has said that it changed something, at most this long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stale.wait()
+        self._stale.clear()
