@@ -9,12 +9,22 @@ class ABTestNotFound(NotFound):
     code = "ab_test_not_found"
     title = "No such A/B test"
 
+    @classmethod
+    def named(cls, name: str) -> "ABTestNotFound":
+        """The usual sentence."""
+        return cls(f"There is no A/B test named {name!r} in this project.")
+
 
 class ABTestTaken(Conflict):
     """Another test has this name."""
 
     code = "ab_test_taken"
     title = "The name is taken"
+
+    @classmethod
+    def named(cls, name: str) -> "ABTestTaken":
+        """The usual sentence."""
+        return cls(f"An A/B test named {name!r} exists already.", hint="Choose another name, or delete that test.")
 
 
 class IllegalTransition(Conflict):

@@ -255,6 +255,15 @@ class TestLifecycle:
         answers = [await route(ada, f"u{i}") for i in range(20)]
         assert {(a["model_version"], a["reason"], a["in_experiment"]) for a in answers} == {("v2.0", "concluded", False)}
 
+    async def test_a_winner_may_be_given_after_the_stop_but_only_once(self, ada):
+        await a_test(ada)
+        await ada.http.post("/api/experiments/model_v2_test/stop", json={"note": "first look"})
+        late = await ada.http.post("/api/experiments/model_v2_test/stop", json={"winner": "treatment"})
+        assert (late.json()["winner"], late.json()["note"]) == ("treatment", "first look")
+        assert (await route(ada, "u"))["model_version"] == "v2.0"
+        again = await ada.http.post("/api/experiments/model_v2_test/stop", json={"winner": "control"})
+        assert again.status_code == 409
+
     async def test_a_winner_must_be_a_variant(self, ada):
         await a_test(ada)
         response = await ada.http.post("/api/experiments/model_v2_test/stop", json={"winner": "nobody"})

@@ -153,10 +153,12 @@ def move(test: Definition, to: ABTestStatus, now: datetime) -> Definition:
 
 
 def conclude(test: Definition, winner: str | None, note: str, now: datetime) -> Definition:
-    """The stopped test, with its winner when there is one."""
+    """The stopped test, with its winner when there is one. The winner of a stopped test is given once."""
     if winner is not None and test.position(winner) is None:
         raise InvalidInput.of("winner", f"must be one of the variants: {', '.join(a.name for a in test.arms)}", winner)
-    return replace(move(test, ABTestStatus.STOPPED, now), winner=winner, note=note)
+    is_late_winner = test.status is ABTestStatus.STOPPED and test.winner is None and winner is not None
+    stopped = replace(test, updated_at=now) if is_late_winner else move(test, ABTestStatus.STOPPED, now)
+    return replace(stopped, winner=winner, note=note or test.note)
 
 
 def check_metrics(metrics: Sequence[OutcomeMetricCreate]) -> None:

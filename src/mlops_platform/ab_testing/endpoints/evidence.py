@@ -6,8 +6,8 @@ from fastapi import Query
 
 from mlops_platform.ab_testing.domain import power
 from mlops_platform.ab_testing.endpoints.experiments import MISSING, READ, WRITE, NamePath
-from mlops_platform.ab_testing.endpoints.permissions import AB_TESTS_READ
 from mlops_platform.ab_testing.errors import ABTestNotFound, NotRecording
+from mlops_platform.ab_testing.repository.definitions import AB_TESTS_READ
 from mlops_platform.ab_testing.service import results
 from mlops_platform.ab_testing.service.recording import Recording
 from mlops_platform.contracts.ab_testing import (

@@ -6,11 +6,10 @@ from fastapi import Path, Query, Response
 
 from mlops_platform.ab_testing.domain import definition
 from mlops_platform.ab_testing.domain.assignment import SLOTS, traffic_slots
-from mlops_platform.ab_testing.endpoints.permissions import AB_TESTS_READ, AB_TESTS_WRITE
 from mlops_platform.ab_testing.errors import ABTestNotFound, ABTestTaken, IllegalTransition
-from mlops_platform.ab_testing.repository import definitions
+from mlops_platform.ab_testing.repository.definitions import AB_TESTS_READ, ABTestReader
 from mlops_platform.ab_testing.service.routing import Routing
-from mlops_platform.ab_testing.service.tests import ABTests
+from mlops_platform.ab_testing.service.ab_tests import ABTests
 from mlops_platform.contracts.ab_testing import (
     ABTest,
     ABTestCreate,
@@ -25,6 +24,9 @@ from mlops_platform.core.errors import InvalidInput
 from mlops_platform.core.http.dependencies import Caller, Reading, StateOf, Work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router, problems, requires
+from mlops_platform.core.identity import Permission
+
+AB_TESTS_WRITE = Permission("ab_tests:write")
 
 router = platform_router(tags=["experiments"])
 NamePath = Annotated[str, Path(pattern=NAME_PATTERN, description="The name of the A/B test.")]
@@ -61,23 +63,28 @@ async def list_tests(
 ) -> Page[ABTest]:
     """A/B tests by name."""
     after = page.after[0] if page.after else None
-    found = await definitions.page(session, caller, AB_TESTS_READ, status=status, after=after, limit=page.size + 1)
-    metrics = await definitions.metrics_of(session, caller, [test.id for test in found])
+    reader = ABTestReader(session, caller)
+    found = await reader.tests(status=status, after=after, limit=page.size + 1)
+    metrics = await reader.metrics_by_test([test.id for test in found])
     return page.answer(found, lambda test: definition.to_contract(test, metrics[test.id]), lambda test: (test.name,))
 
 
 @router.get("/api/experiments/{name}", dependencies=[READ], responses=MISSING)
 async def get_test(name: NamePath, caller: Caller, session: Reading) -> ABTest:
     """One A/B test."""
-    test = await definitions.find(session, caller, name)
-    metrics = await definitions.metrics_of(session, caller, [test.id])
-    return definition.to_contract(test, metrics[test.id])
+    reader = ABTestReader(session, caller)
+    test = await reader.test(name)
+    if test is None:
+        raise ABTestNotFound.named(name)
+    return definition.to_contract(test, await reader.metrics(test.id))
 
 
 @router.get("/api/experiments/{name}/allocation", dependencies=[READ], responses=MISSING)
 async def get_allocation(name: NamePath, caller: Caller, session: Reading) -> Allocation:
     """Salt and slots, for clients that assign units by themselves. Send what they do to `/exposures`."""
-    test = await definitions.find(session, caller, name)
+    test = await ABTestReader(session, caller).test(name)
+    if test is None:
+        raise ABTestNotFound.named(name)
     return Allocation(
         experiment=test.name,
         allocation_version=test.allocation_version,

@@ -7,8 +7,8 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Query
 from starlette.responses import Response
 
-from mlops_platform.ab_testing.endpoints.permissions import AB_TESTS_READ
 from mlops_platform.ab_testing.errors import ABTestNotFound
+from mlops_platform.ab_testing.repository.definitions import AB_TESTS_READ
 from mlops_platform.ab_testing.service.routing import Routing
 from mlops_platform.contracts.ab_testing import Route
 from mlops_platform.contracts.common import NAME_PATTERN

@@ -5,161 +5,169 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, insert, select, update
+from sqlalchemy import Row, Select, Update, and_, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from mlops_platform.ab_testing.domain.assignment import Allocation
 from mlops_platform.ab_testing.domain.definition import Arm, Definition
-from mlops_platform.ab_testing.errors import ABTestNotFound, ABTestTaken
 from mlops_platform.ab_testing.tables import ab_tests, allocations, outcome_metrics, revisions
 from mlops_platform.contracts.ab_testing import ABTestStatus, Goal, MetricKind, OutcomeMetric
-from mlops_platform.core.auth.visibility import names_allowed, visible_to
+from mlops_platform.core.auth.visibility import in_project, names_allowed, visible_to
 from mlops_platform.core.db.notify import notify
 from mlops_platform.core.db.session import ReadSession, WriteSession, violated_constraint
 from mlops_platform.core.identity import Permission, Principal
 
 CHANNEL = "mlops_ab_tests"
 NAME_KEY = "ab_tests_project_id_name_key"
+AB_TESTS_READ = Permission("ab_tests:read")
 
 
-async def find(session: ReadSession, principal: Principal, name: str, *, lock: bool = False) -> Definition:
-    """The test of this name, or `ABTestNotFound`. With `lock` nobody else changes it until the transaction ends."""
-    tests = visible_to(principal, ab_tests).where(ab_tests.c.name == name, ab_tests.c.deleted_at.is_(None))
-    if lock:
-        # In a statement of its own: one that had waited for the lock would join the new test with the old allocation.
-        await session.first(tests.with_for_update())
-    row = await session.first(_with_allocation(tests))
-    if row is None:
-        raise ABTestNotFound(f"There is no A/B test named {name!r} in this project.")
-    return _definition(row)
+class ABTestReader:
+    """Reads: everything starts from what the principal may see."""
 
+    def __init__(self, session: ReadSession, principal: Principal) -> None:
+        self._session = session
+        self._principal = principal
 
-async def find_deleted(session: ReadSession, principal: Principal, name: str) -> Definition:
-    """The test of this name that was deleted last, locked, or `ABTestNotFound`."""
-    tests = visible_to(principal, ab_tests)
-    deleted = tests.where(ab_tests.c.name == name, ab_tests.c.deleted_at.is_not(None))
-    last = await session.first(deleted.order_by(ab_tests.c.deleted_at.desc()).limit(1).with_for_update())
-    row = last and await session.first(_with_allocation(tests).where(ab_tests.c.id == last.id))
-    if row is None:
-        raise ABTestNotFound(f"There is no deleted A/B test named {name!r} in this project.")
-    return _definition(row)
+    async def test(self, name: str) -> Definition | None:
+        """The test of this name."""
+        row = await self._session.first(_with_allocation(self._live(name)))
+        return _definition(row) if row is not None else None
 
+    async def tests(self, *, status: ABTestStatus | None, after: str | None, limit: int) -> list[Definition]:
+        """Tests by name."""
+        statement = _with_allocation(visible_to(self._principal, ab_tests)).where(ab_tests.c.deleted_at.is_(None))
+        allowed = names_allowed(self._principal, AB_TESTS_READ, ab_tests.c.name)
+        if allowed is not None:
+            statement = statement.where(allowed)
+        if status is not None:
+            statement = statement.where(ab_tests.c.status == status.value)
+        if after is not None:
+            statement = statement.where(ab_tests.c.name > after)
+        return [_definition(row) for row in await self._session.all(statement.order_by(ab_tests.c.name).limit(limit))]
 
-async def page(
-    session: ReadSession,
-    principal: Principal,
-    permission: Permission,
-    *,
-    status: ABTestStatus | None,
-    after: str | None,
-    limit: int,
-) -> list[Definition]:
-    """Tests by name, those that the caller may see."""
-    statement = _with_allocation(visible_to(principal, ab_tests)).where(ab_tests.c.deleted_at.is_(None))
-    allowed = names_allowed(principal, permission, ab_tests.c.name)
-    if allowed is not None:
-        statement = statement.where(allowed)
-    if status is not None:
-        statement = statement.where(ab_tests.c.status == status.value)
-    if after is not None:
-        statement = statement.where(ab_tests.c.name > after)
-    return [_definition(row) for row in await session.all(statement.order_by(ab_tests.c.name).limit(limit))]
+    async def metrics(self, test_id: str) -> list[OutcomeMetric]:
+        """The metrics of one test."""
+        return (await self.metrics_by_test([test_id]))[test_id]
 
-
-async def metrics_of(
-    session: ReadSession, principal: Principal, test_ids: Collection[str]
-) -> dict[str, list[OutcomeMetric]]:
-    """The metrics of each of these tests, by name; the primary one first."""
-    found: dict[str, list[OutcomeMetric]] = {test_id: [] for test_id in test_ids}
-    statement = (
-        visible_to(principal, outcome_metrics)
-        .where(outcome_metrics.c.test_id.in_(list(test_ids)))
-        .order_by(outcome_metrics.c.test_id, outcome_metrics.c.is_primary.desc(), outcome_metrics.c.name)
-    )
-    for row in await session.all(statement):
-        found[row.test_id].append(
-            OutcomeMetric(name=row.name, kind=MetricKind(row.kind), goal=Goal(row.goal), is_primary=row.is_primary)
+    async def metrics_by_test(self, test_ids: Collection[str]) -> dict[str, list[OutcomeMetric]]:
+        """The metrics of each of these tests, by name; the primary one first."""
+        found: dict[str, list[OutcomeMetric]] = {test_id: [] for test_id in test_ids}
+        statement = (
+            visible_to(self._principal, outcome_metrics)
+            .where(outcome_metrics.c.test_id.in_(list(test_ids)))
+            .order_by(outcome_metrics.c.test_id, outcome_metrics.c.is_primary.desc(), outcome_metrics.c.name)
         )
-    return found
+        for row in await self._session.all(statement):
+            found[row.test_id].append(
+                OutcomeMetric(name=row.name, kind=MetricKind(row.kind), goal=Goal(row.goal), is_primary=row.is_primary)
+            )
+        return found
+
+    async def weights_by_version(self, test_id: str) -> dict[int, list[float]]:
+        """The weights of every allocation that the test has had."""
+        statement = visible_to(self._principal, allocations).where(allocations.c.test_id == test_id)
+        return {row.version: row.weights for row in await self._session.all(statement)}
+
+    def _live(self, name: str) -> Select[Any]:
+        return visible_to(self._principal, ab_tests).where(ab_tests.c.name == name, ab_tests.c.deleted_at.is_(None))
 
 
-async def add(session: WriteSession, test: Definition) -> None:
-    """Insert a test with its first allocation; `ABTestTaken` when the name is in use."""
-    try:
-        await session.execute(insert(ab_tests).values(**_values(test)))
-    except IntegrityError as error:
-        if violated_constraint(error) == NAME_KEY:
-            raise taken(test.name) from error
-        raise
-    await add_allocation(session, test, test.created_at)
+class ABTestRepository(ABTestReader):
+    """Writes, within the same limits."""
 
+    def __init__(self, session: WriteSession, principal: Principal) -> None:
+        super().__init__(session, principal)
+        self._session: WriteSession = session
 
-async def save(session: WriteSession, test: Definition) -> None:
-    """Write a test that `find` has locked."""
-    values = _values(test)
-    await session.execute(update(ab_tests).where(ab_tests.c.id == values.pop("id")).values(**values))
+    async def locked(self, name: str) -> Definition | None:
+        """The test of this name; nobody else changes it until the commit."""
+        # Locked in a statement of its own: one that has waited would join the new test with its old allocation.
+        await self._session.first(self._live(name).with_for_update())
+        return await self.test(name)
 
+    async def locked_deleted(self, name: str) -> Definition | None:
+        """The test of this name that was deleted last, locked."""
+        tests = visible_to(self._principal, ab_tests)
+        deleted = tests.where(ab_tests.c.name == name, ab_tests.c.deleted_at.is_not(None))
+        last = await self._session.first(deleted.order_by(ab_tests.c.deleted_at.desc()).limit(1).with_for_update())
+        row = last and await self._session.first(_with_allocation(tests).where(ab_tests.c.id == last.id))
+        return _definition(row) if row is not None else None
 
-async def add_allocation(session: WriteSession, test: Definition, now: datetime) -> None:
-    """Keep the allocation of the test's current version for good: exposures refer to it."""
-    await session.execute(
-        insert(allocations).values(
-            project_id=test.project_id,
-            test_id=test.id,
-            version=test.allocation_version,
-            weights=[arm.weight for arm in test.arms],
-            traffic_share=test.traffic_share,
-            ends=list(test.allocation.ends),
-            owners=list(test.allocation.owners),
-            created_at=now,
+    async def add(self, test: Definition) -> bool:
+        """Insert a test with its first allocation; False when the name is in use."""
+        added = await self._session.scalar(
+            upsert(ab_tests)
+            .values(**_values(test))
+            .on_conflict_do_nothing(index_elements=["project_id", "name"], index_where=ab_tests.c.deleted_at.is_(None))
+            .returning(ab_tests.c.id)
         )
-    )
+        if added is not None:
+            await self.add_allocation(test, test.created_at)
+        return added is not None
 
+    async def save(self, test: Definition) -> None:
+        """Write a test that was locked."""
+        await self._session.execute(self._update(test).values(**_values(test)))
 
-async def weights_by_version(session: ReadSession, principal: Principal, test_id: str) -> dict[int, list[float]]:
-    """The weights of every allocation that the test has had."""
-    statement = visible_to(principal, allocations).where(allocations.c.test_id == test_id)
-    return {row.version: row.weights for row in await session.all(statement)}
+    async def delete(self, test: Definition, deleted_at: datetime) -> None:
+        """Delete softly: the name is free from now on."""
+        await self._session.execute(self._update(test).values(deleted_at=deleted_at))
 
+    async def restore(self, test: Definition) -> bool:
+        """Undo a deletion; False when the name is in use again, and then the transaction must not go on."""
+        try:
+            await self._session.execute(self._update(test).values(deleted_at=None))
+        except IntegrityError as error:
+            if violated_constraint(error) == NAME_KEY:
+                return False
+            raise
+        return True
 
-async def put_metrics(session: WriteSession, test: Definition, metrics: Sequence[OutcomeMetric]) -> None:
-    """Insert metrics, or change those of the same name."""
-    statement = upsert(outcome_metrics)
-    await session.execute(
-        statement.on_conflict_do_update(
-            constraint="outcome_metrics_pkey",
-            set_={name: statement.excluded[name] for name in ("kind", "goal", "is_primary")},
-        ),
-        _metric_rows(test, metrics),
-    )
-
-
-async def declare_metrics(session: WriteSession, test: Definition, metrics: Sequence[OutcomeMetric]) -> None:
-    """Insert metrics that are not there yet; another writer may have been quicker."""
-    await session.execute(upsert(outcome_metrics).on_conflict_do_nothing(), _metric_rows(test, metrics))
-
-
-async def set_deleted(session: WriteSession, test: Definition, deleted_at: datetime | None) -> None:
-    """Delete softly, or restore; `ABTestTaken` when the name is in use again."""
-    try:
-        await session.execute(update(ab_tests).where(ab_tests.c.id == test.id).values(deleted_at=deleted_at))
-    except IntegrityError as error:
-        if violated_constraint(error) == NAME_KEY:
-            raise taken(test.name) from error
-        raise
-
-
-async def raise_revision(session: WriteSession, project_id: str) -> int:
-    """Count a change of a project's tests, and tell every replica when it commits."""
-    statement = upsert(revisions).values(project_id=project_id, revision=1)
-    revision = await session.scalar(
-        statement.on_conflict_do_update(constraint="revisions_pkey", set_={"revision": revisions.c.revision + 1}).returning(
-            revisions.c.revision
+    async def add_allocation(self, test: Definition, now: datetime) -> None:
+        """Keep the allocation of the test's current version for good: exposures refer to it."""
+        await self._session.execute(
+            insert(allocations).values(
+                project_id=test.project_id,
+                test_id=test.id,
+                version=test.allocation_version,
+                weights=[arm.weight for arm in test.arms],
+                traffic_share=test.traffic_share,
+                ends=list(test.allocation.ends),
+                owners=list(test.allocation.owners),
+                created_at=now,
+            )
         )
-    )
-    await notify(session, CHANNEL)
-    return int(revision)
+
+    async def put_metrics(self, test: Definition, metrics: Sequence[OutcomeMetric]) -> None:
+        """Insert metrics, or change those of the same name."""
+        statement = upsert(outcome_metrics)
+        await self._session.execute(
+            statement.on_conflict_do_update(
+                constraint="outcome_metrics_pkey",
+                set_={name: statement.excluded[name] for name in ("kind", "goal", "is_primary")},
+            ),
+            _metric_rows(test, metrics),
+        )
+
+    async def declare_metrics(self, test: Definition, metrics: Sequence[OutcomeMetric]) -> None:
+        """Insert metrics that are not there yet; another writer may have been quicker."""
+        await self._session.execute(upsert(outcome_metrics).on_conflict_do_nothing(), _metric_rows(test, metrics))
+
+    async def raise_revision(self, project_id: str) -> int:
+        """Count a change of a project's tests, and tell every replica when it commits."""
+        statement = upsert(revisions).values(project_id=project_id, revision=1)
+        revision = await self._session.scalar(
+            statement.on_conflict_do_update(
+                constraint="revisions_pkey", set_={"revision": revisions.c.revision + 1}
+            ).returning(revisions.c.revision)
+        )
+        await notify(self._session, CHANNEL)
+        return int(revision)
+
+    def _update(self, test: Definition) -> Update:
+        return update(ab_tests).where(in_project(self._principal, ab_tests), ab_tests.c.id == test.id)
 
 
 async def load_revisions(session: ReadSession, project_id: str | None = None) -> dict[str, int]:
@@ -184,11 +192,6 @@ async def load_routable(session: ReadSession, project_id: str) -> tuple[int, lis
     )
     rows = await session.all(statement)
     return (rows[0].revision if rows else 0), [_definition(row) for row in rows if row.id is not None]
-
-
-def taken(name: str) -> ABTestTaken:
-    """The error of a name in use."""
-    return ABTestTaken(f"An A/B test named {name!r} exists already.", hint="Choose another name, or delete that test.")
 
 
 _CURRENT = and_(allocations.c.test_id == ab_tests.c.id, allocations.c.version == ab_tests.c.allocation_version)

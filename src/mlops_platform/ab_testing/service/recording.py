@@ -8,8 +8,9 @@ import msgspec
 
 from mlops_platform.ab_testing.domain import lifecycle
 from mlops_platform.ab_testing.domain.definition import Definition
-from mlops_platform.ab_testing.errors import NotRecording
-from mlops_platform.ab_testing.repository import definitions, records
+from mlops_platform.ab_testing.errors import ABTestNotFound, NotRecording
+from mlops_platform.ab_testing.repository import records
+from mlops_platform.ab_testing.repository.definitions import ABTestRepository
 from mlops_platform.ab_testing.repository.records import ExposureRow, OutcomeRow
 from mlops_platform.contracts.ab_testing import (
     MAX_METRICS,
@@ -33,6 +34,7 @@ class Recording:
 
     def __init__(self, work: UnitOfWork) -> None:
         self._work = work
+        self._tests = ABTestRepository(work.session, work.principal)
 
     async def outcomes(self, name: str, batch: Sequence[OutcomeCreate]) -> Recorded:
         """Record a batch of outcomes; those that were recorded before change nothing."""
@@ -52,7 +54,9 @@ class Recording:
         return Recorded(recorded=recorded, duplicates=len(batch) - recorded)
 
     async def _recording_test(self, name: str) -> Definition:
-        test = await definitions.find(self._work.session, self._work.principal, name)
+        test = await self._tests.test(name)
+        if test is None:
+            raise ABTestNotFound.named(name)
         if test.status not in lifecycle.RECORDING:
             raise NotRecording(
                 f"The test {name!r} is {test.status} and takes no data.", hint="Start it, or send to a running test."
@@ -76,12 +80,11 @@ class Recording:
         if len(known) + len(unknown) > MAX_METRICS:
             raise InvalidInput.of("metric", f"would be one of more than {MAX_METRICS} metrics of this test", min(unknown))
         learned = [_learned(item) for _, item in unknown.values()]
-        await definitions.declare_metrics(self._work.session, test, learned)
+        await self._tests.declare_metrics(test, learned)
         return await self._known_metrics(test)
 
     async def _known_metrics(self, test: Definition) -> dict[str, OutcomeMetric]:
-        found = await definitions.metrics_of(self._work.session, self._work.principal, [test.id])
-        return {metric.name: metric for metric in found[test.id]}
+        return {metric.name: metric for metric in await self._tests.metrics(test.id)}
 
 
 def _learned(item: OutcomeCreate) -> OutcomeMetric:

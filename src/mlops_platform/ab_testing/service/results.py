@@ -8,8 +8,9 @@ from datetime import datetime
 from mlops_platform.ab_testing.domain import analysis
 from mlops_platform.ab_testing.domain.definition import Definition
 from mlops_platform.ab_testing.domain.statistics import Split
-from mlops_platform.ab_testing.repository import definitions, records
-from mlops_platform.ab_testing.repository.records import Evidence
+from mlops_platform.ab_testing.errors import ABTestNotFound
+from mlops_platform.ab_testing.repository.definitions import ABTestReader
+from mlops_platform.ab_testing.repository.evidence import Evidence, gather
 from mlops_platform.contracts.ab_testing import ABTestResults, OutcomeMetric, VariantUnits
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.session import ReadSession
@@ -32,11 +33,18 @@ async def results(
     session: ReadSession, principal: Principal, clock: Clock, *, name: str, confidence: float
 ) -> ABTestResults:
     """The results of a test as of now."""
-    test = await definitions.find(session, principal, name)
-    metrics = await definitions.metrics_of(session, principal, [test.id])
-    weights = await definitions.weights_by_version(session, principal, test.id)
-    evidence = await records.gather(session, principal, test.id)
-    case = _Case(test, metrics[test.id], evidence, weights, confidence, clock.now())
+    reader = ABTestReader(session, principal)
+    test = await reader.test(name)
+    if test is None:
+        raise ABTestNotFound.named(name)
+    case = _Case(
+        test=test,
+        metrics=await reader.metrics(test.id),
+        evidence=await gather(session, principal, test.id),
+        weights=await reader.weights_by_version(test.id),
+        confidence=confidence,
+        now=clock.now(),
+    )
     return await asyncio.to_thread(_compute, case)
 
 

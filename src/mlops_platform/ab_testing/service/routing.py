@@ -111,7 +111,7 @@ class Routing:
         """The plan of a test, or `ABTestNotFound`. Only a name that is not in memory costs a query."""
         plan = self.snapshot.find(project_id, name) or await self.snapshot.look_up(project_id, name)
         if plan is None:
-            raise ABTestNotFound(f"There is no A/B test named {name!r} in this project.")
+            raise ABTestNotFound.named(name)
         return plan
 
     def answer(self, plan: Plan, unit_id: str) -> bytes:

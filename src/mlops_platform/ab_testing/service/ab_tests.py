@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from mlops_platform.ab_testing.domain import definition
 from mlops_platform.ab_testing.domain.definition import Definition, Origin
-from mlops_platform.ab_testing.errors import IllegalTransition
-from mlops_platform.ab_testing.repository import definitions, records
+from mlops_platform.ab_testing.errors import ABTestNotFound, ABTestTaken, IllegalTransition
+from mlops_platform.ab_testing.repository.definitions import ABTestRepository
+from mlops_platform.ab_testing.repository.evidence import has_outcomes
 from mlops_platform.ab_testing.service.snapshot import Snapshot
 from mlops_platform.contracts.ab_testing import (
     ABTest,
@@ -27,6 +28,7 @@ EVENTS = {
     ABTestStatus.STOPPED: "ab_test.stopped",
     ABTestStatus.ARCHIVED: "ab_test.archived",
 }
+CONCLUDED = "ab_test.concluded"
 
 
 class ABTests:
@@ -35,6 +37,7 @@ class ABTests:
     def __init__(self, work: UnitOfWork, snapshot: Snapshot) -> None:
         self._work = work
         self._snapshot = snapshot
+        self._tests = ABTestRepository(work.session, work.principal)
 
     async def create(self, body: ABTestCreate) -> ABTest:
         """A new test, running unless it is asked to be a draft."""
@@ -47,9 +50,10 @@ class ABTests:
             now=work.clock.now(),
         )
         test = definition.define(body, origin)
-        await definitions.add(work.session, test)
+        if not await self._tests.add(test):
+            raise ABTestTaken.named(test.name)
         if body.metrics:
-            await definitions.put_metrics(work.session, test, [_metric(metric) for metric in body.metrics])
+            await self._tests.put_metrics(test, [_metric(metric) for metric in body.metrics])
         answer = await self._finish(test, "ab_test.created", before=None)
         await self._state_links(test)
         if test.status is ABTestStatus.RUNNING:
@@ -59,7 +63,7 @@ class ABTests:
     async def update(self, name: str, body: ABTestUpdate) -> ABTest:
         """Change what may change in the test's state."""
         work = self._work
-        test = await definitions.find(work.session, work.principal, name, lock=True)
+        test = await self._locked(name)
         before = await self._as_contract(test)
         if test.status is ABTestStatus.ARCHIVED:
             raise IllegalTransition(f"The test {name!r} is archived and does not change any more.")
@@ -73,9 +77,9 @@ class ABTests:
             changed = replace(changed, has_open_metrics=False)
         now = work.clock.now()
         changed = replace(changed, updated_at=now)
-        await definitions.save(work.session, changed)
+        await self._tests.save(changed)
         if changed.allocation_version != test.allocation_version:
-            await definitions.add_allocation(work.session, changed, now)
+            await self._tests.add_allocation(changed, now)
             await self._emit("ab_test.reallocated", changed)
         if changed.arms != test.arms:
             await self._state_links(changed)
@@ -84,42 +88,47 @@ class ABTests:
     async def move(self, name: str, to: ABTestStatus) -> ABTest:
         """Start, pause or archive."""
         work = self._work
-        test = await definitions.find(work.session, work.principal, name, lock=True)
+        test = await self._locked(name)
         before = await self._as_contract(test)
         moved = definition.move(test, to, work.clock.now())
-        await definitions.save(work.session, moved)
+        await self._tests.save(moved)
         return await self._finish(moved, EVENTS[to], before=before)
 
     async def stop(self, name: str, body: ABTestStop) -> ABTest:
-        """End a test for good and record its winner, if it has one."""
+        """End a test for good and record its winner; a winner may also be given to a test that was stopped without."""
         work = self._work
-        test = await definitions.find(work.session, work.principal, name, lock=True)
+        test = await self._locked(name)
         before = await self._as_contract(test)
         stopped = definition.conclude(test, body.winner, body.note, work.clock.now())
-        await definitions.save(work.session, stopped)
-        answer = await self._finish(stopped, EVENTS[ABTestStatus.STOPPED], before=before)
+        await self._tests.save(stopped)
         if stopped.winner is not None:
-            await self._emit("ab_test.concluded", stopped)
             outcome = work.urn("outcome", test.name)
             await work.link(work.urn("ab-test", test.name), "concluded_with", outcome)
             await work.link(outcome, "favours", work.urn("variant", f"{test.name}/{stopped.winner}"))
+        if test.status is ABTestStatus.STOPPED:
+            return await self._finish(stopped, CONCLUDED, before=before)
+        answer = await self._finish(stopped, EVENTS[ABTestStatus.STOPPED], before=before)
+        if stopped.winner is not None:
+            await self._emit(CONCLUDED, stopped)
         return answer
 
     async def delete(self, name: str) -> None:
         """Take a test away; its name is free and its data is kept."""
         work = self._work
-        test = await definitions.find(work.session, work.principal, name, lock=True)
+        test = await self._locked(name)
         before = await self._as_contract(test)
-        await definitions.set_deleted(work.session, test, work.clock.now())
+        await self._tests.delete(test, work.clock.now())
         await self._publish(test, is_gone=True)
         await work.audit("ab_test.deleted", f"ab-test:{name}", before=before.model_dump(mode="json"))
         await self._emit("ab_test.deleted", test)
 
     async def restore(self, name: str) -> ABTest:
         """Bring back the test of this name that was deleted last, as it was."""
-        work = self._work
-        test = await definitions.find_deleted(work.session, work.principal, name)
-        await definitions.set_deleted(work.session, test, None)
+        test = await self._tests.locked_deleted(name)
+        if test is None:
+            raise ABTestNotFound(f"There is no deleted A/B test named {name!r} in this project.")
+        if not await self._tests.restore(test):
+            raise ABTestTaken.named(name)
         return await self._finish(test, "ab_test.restored", before=None)
 
     async def _change_metrics(
@@ -131,7 +140,7 @@ class ABTests:
         kinds = {metric.name: metric.kind for metric in known}
         for change in changes:
             differs = kinds.get(change.name, change.kind) is not change.kind
-            if differs and await records.has_outcomes(work.session, work.principal, test.id, change.name):
+            if differs and await has_outcomes(work.session, work.principal, test.id, change.name):
                 raise InvalidInput.of(
                     "metrics",
                     f"{change.name!r} has outcomes as a {kinds[change.name]} and cannot become a {change.kind}",
@@ -146,7 +155,7 @@ class ABTests:
                 for metric in known
                 if metric.is_primary and metric.name not in named
             ]
-        await definitions.put_metrics(work.session, test, put)
+        await self._tests.put_metrics(test, put)
 
     async def _finish(self, test: Definition, event: str, *, before: ABTest | None) -> ABTest:
         """What every change ends with: snapshot, audit, event, answer."""
@@ -162,7 +171,7 @@ class ABTests:
         return after
 
     async def _publish(self, test: Definition, *, is_gone: bool = False) -> None:
-        revision = await definitions.raise_revision(self._work.session, test.project_id)
+        revision = await self._tests.raise_revision(test.project_id)
         self._work.session.after_commit(lambda: self._snapshot.install(test, revision, is_gone=is_gone))
 
     async def _emit(self, event: str, test: Definition) -> None:
@@ -193,8 +202,13 @@ class ABTests:
                 await work.link(variant, "routes_to", work.urn("model-version", version))
 
     async def _as_contract(self, test: Definition) -> ABTest:
-        metrics = await definitions.metrics_of(self._work.session, self._work.principal, [test.id])
-        return definition.to_contract(test, metrics[test.id])
+        return definition.to_contract(test, await self._tests.metrics(test.id))
+
+    async def _locked(self, name: str) -> Definition:
+        test = await self._tests.locked(name)
+        if test is None:
+            raise ABTestNotFound.named(name)
+        return test
 
 
 def _metric(body: OutcomeMetricCreate) -> OutcomeMetric:
