@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.settings import Settings
+from mlops_platform.ab_testing.app import SERVICE as AB_TESTING
 from mlops_platform.registry.app import SERVICE as REGISTRY
 
 
@@ -30,5 +31,8 @@ class Entry:
         return f"MLOPS_{self.service.name.upper().replace('-', '_')}_URL"
 
 
-CATALOG: tuple[Entry, ...] = (Entry("registry", REGISTRY, "model_registry_port"),)
+CATALOG: tuple[Entry, ...] = (
+    Entry("registry", REGISTRY, "model_registry_port"),
+    Entry("ab", AB_TESTING, "ab_testing_port"),
+)
 BY_NAME: dict[str, Entry] = {entry.service.name: entry for entry in CATALOG}
