@@ -45,7 +45,9 @@ def give(value):
 
 
 def give_odd(kind):
-    return {"set": {1}, "nan": float("nan"), "nul": "a\x00b", "huge": 10**30, "surrogate": "\ud800", "big": "x" * 100_000}[kind]
+    return {"set": {1}, "nan": float("nan"), "nul": "a\x00b", "huge": 10**30, "surrogate": "\ud800", "big": "x" * 100_000}[
+        kind
+    ]
 
 
 async def later(value):
@@ -71,7 +73,9 @@ def wait_for(path, *, started=None, value="done"):
 
 def stubborn(started, cleaned):
     """Ignores SIGTERM by catching everything, and starts a child that does the same."""
-    child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"])
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"]
+    )
     mark(started, json.dumps([os.getpid(), child.pid]))
     while True:
         try:

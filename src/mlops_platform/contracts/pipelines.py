@@ -114,9 +114,7 @@ class TaskSpec(Contract):
     """
 
     name: Name
-    entry_point: Annotated[
-        str, Field(pattern=ENTRY_POINT_PATTERN, max_length=300, examples=["churn.training:train_model"])
-    ]
+    entry_point: Annotated[str, Field(pattern=ENTRY_POINT_PATTERN, max_length=300, examples=["churn.training:train_model"])]
     arguments: JsonObject = {}
     depends_on: Annotated[list[Name], Field(max_length=MAX_TASKS)] = []
     for_each: JsonValue = Field(
@@ -195,7 +193,7 @@ class Pipeline(Answer):
     id: Id
     name: str
     description: str | None
-    latest_version: int
+    current_version: int = Field(description="The version posted last: what a run takes when it names none.")
     schedule: Schedule | None = None
     created_by: str
     created_at: Timestamp

@@ -33,9 +33,7 @@ class ScheduleNotFound(NotFound):
     title = "Schedule not found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"Pipeline {name!r} has no schedule.", hint="Set one with PUT /api/pipelines/{name}/schedule."
-        )
+        super().__init__(f"Pipeline {name!r} has no schedule.", hint="Set one with PUT /api/pipelines/{name}/schedule.")
 
 
 class PipelineRunNotFound(NotFound):

@@ -186,7 +186,9 @@ class TestEnding:
     async def test_an_orphan_ends_itself_when_its_worker_is_gone(self, tmp_path):
         options = PoolOptions(paths=[HERE], environment=child_environment(os.environ))
         process = await TaskProcess.start(options)
-        assignment = Assignment("r", "user_code:wait_for", {"path": str(tmp_path / "never"), "started": str(tmp_path / "s")}, {})
+        assignment = Assignment(
+            "r", "user_code:wait_for", {"path": str(tmp_path / "never"), "started": str(tmp_path / "s")}, {}
+        )
         work = asyncio.create_task(process.run(assignment, lambda *_: None))
         await eventually(lambda: lines_of(tmp_path / "s"))
         process._control.close()

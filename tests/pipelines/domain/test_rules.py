@@ -45,7 +45,9 @@ class TestResolve:
         scope = references.Scope(parameters={"a": "${params.b}", "b": "secret"}, results={}, run={})
         assert references.resolve("x${params.a}", scope) == "x${params.b}"
 
-    @pytest.mark.parametrize("text", ["${tasks.a.result.nope}", "${tasks.a.result.k.2}", "${params.lr.x}", "${tasks.b.result}"])
+    @pytest.mark.parametrize(
+        "text", ["${tasks.a.result.nope}", "${tasks.a.result.k.2}", "${params.lr.x}", "${tasks.b.result}"]
+    )
     def test_a_path_that_leads_nowhere_is_an_error_that_says_where(self, text):
         with pytest.raises(UnresolvableReference):
             references.resolve(text, SCOPE)

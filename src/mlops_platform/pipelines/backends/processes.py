@@ -176,9 +176,7 @@ class ProcessPool:
         self._timers: dict[TaskProcess, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def execute(
-        self, assignment: Assignment, *, on_line: OnLine, interrupt: "asyncio.Future[AttemptState]"
-    ) -> Ended:
+    async def execute(self, assignment: Assignment, *, on_line: OnLine, interrupt: "asyncio.Future[AttemptState]") -> Ended:
         """Run one task, until it ends, its time is over, or `interrupt` says how it must end."""
         process = await self._acquire(assignment.affinity)
         work = asyncio.create_task(process.run(assignment, on_line))
@@ -252,7 +250,11 @@ def read_answer(line: bytes) -> Ended:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return Ended(
             AttemptState.FAILED,
-            error={"type": "InvalidResult", "message": _clean(f"The result cannot be stored: it {error}"), "traceback": None},
+            error={
+                "type": "InvalidResult",
+                "message": _clean(f"The result cannot be stored: it {error}"),
+                "traceback": None,
+            },
         )
 
 

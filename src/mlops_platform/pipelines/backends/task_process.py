@@ -112,9 +112,7 @@ def encode_result(result: Any, limit: int) -> bytes:
             f"the result is not JSON ({error}); return plain values, and store anything else as an artifact"
         ) from None
     if len(text) > limit:
-        raise ValueError(
-            f"the result is {len(text)} bytes, more than {limit}; store it as an artifact and return its id"
-        )
+        raise ValueError(f"the result is {len(text)} bytes, more than {limit}; store it as an artifact and return its id")
     return b'{"state": "succeeded", "result": ' + text.encode() + b"}"
 
 

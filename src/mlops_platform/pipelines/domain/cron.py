@@ -39,25 +39,23 @@ class Due:
     next_at: datetime | None
 
 
-def check_schedule(cron: str, time_zone: str, *, at: str = "schedule") -> None:
-    """Raise `ScheduleInvalid` naming the field unless the line fires at some time in a zone that exists."""
+def check_schedule(cron: str, time_zone: str, *, at: str = "schedule.") -> None:
+    """Raise `ScheduleInvalid` naming the field (after the prefix `at`) unless the line fires in a zone that exists."""
     try:
         zone = ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ScheduleInvalid.of(
-            f"{at}.time_zone", f"there is no time zone {time_zone!r}", time_zone, hint="Use an IANA name: Europe/Paris."
+            f"{at}time_zone", f"there is no time zone {time_zone!r}", time_zone, hint="Use an IANA name: Europe/Paris."
         ) from None
     line = ALIASES.get(cron, cron)
     if len(line.split()) != 5:
-        raise ScheduleInvalid.of(
-            f"{at}.cron", "must have five fields: minute, hour, day of month, month, day of week", cron
-        )
+        raise ScheduleInvalid.of(f"{at}cron", "must have five fields: minute, hour, day of month, month, day of week", cron)
     try:
         first = next(CronSim(line, datetime(2026, 1, 1, tzinfo=zone)), None)
     except CronSimError as error:
-        raise ScheduleInvalid.of(f"{at}.cron", f"cannot be read: {error}", cron) from None
+        raise ScheduleInvalid.of(f"{at}cron", f"cannot be read: {error}", cron) from None
     if first is None:
-        raise ScheduleInvalid.of(f"{at}.cron", "names a day that never comes", cron)
+        raise ScheduleInvalid.of(f"{at}cron", "names a day that never comes", cron)
 
 
 def instants_after(cron: str, time_zone: str, after: datetime) -> Iterator[datetime]:
@@ -76,9 +74,7 @@ def next_instant(cron: str, time_zone: str, after: datetime) -> datetime | None:
     return next(instants_after(cron, time_zone, after), None)
 
 
-def due(
-    cron: str, time_zone: str, *, next_at: datetime, now: datetime, catch_up: CatchUp, catch_up_limit: int
-) -> Due:
+def due(cron: str, time_zone: str, *, next_at: datetime, now: datetime, catch_up: CatchUp, catch_up_limit: int) -> Due:
     """Which of the instants from `next_at` up to `now` fire, by the catch-up policy."""
     passed = _between(cron, time_zone, next_at - timedelta(seconds=1), now)
     if len(passed) == _SCAN_LIMIT:

@@ -96,9 +96,7 @@ def _position(name: str, field: str, spec: TaskSpec, positions: dict[str, int]) 
     return positions[name]
 
 
-def _check_reference(
-    field: str, reference: references.Reference, spec: TaskSpec, document: PipelineCreate
-) -> None:
+def _check_reference(field: str, reference: references.Reference, spec: TaskSpec, document: PipelineCreate) -> None:
     if reference.kind == "params" and reference.name not in document.parameters:
         raise PipelineInvalid.of(field, f"there is no parameter named {reference.name!r}", reference.name)
     if reference.kind == "item" and (spec.for_each is None or field.split(".")[2] == "for_each"):

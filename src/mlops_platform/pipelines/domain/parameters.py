@@ -27,9 +27,7 @@ def check_declarations(specs: Mapping[str, ParameterSpec]) -> None:
             raise PipelineInvalid.of(f"parameters.{name}.default", problem, spec.default)
 
 
-def bind(
-    specs: Mapping[str, ParameterSpec], given: Mapping[str, Any], *, at: str = "parameters"
-) -> dict[str, Any]:
+def bind(specs: Mapping[str, ParameterSpec], given: Mapping[str, Any], *, at: str = "parameters") -> dict[str, Any]:
     """The parameters of one run: what was given over the defaults. All that is wrong is said at once."""
     errors = [
         FieldError(f"{at}.{name}", f"the pipeline has no such parameter; it has {sorted(specs) or 'none'}", given[name])
