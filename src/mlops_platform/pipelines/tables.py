@@ -30,7 +30,7 @@ from mlops_platform.core.db.schema import (
 )
 from mlops_platform.pipelines.domain.states import CLAIMABLE_TASKS, OPEN_RUNS, OPEN_TASKS
 
-PIPELINES = service_metadata("pipelines")
+METADATA = service_metadata("pipelines")
 
 # The item of a task run that is not one of a fan-out: part of a unique key, where NULL would be distinct from itself.
 NO_ITEM = -1
@@ -45,7 +45,7 @@ def in_states(
 
 pipelines = Table(
     "pipelines",
-    PIPELINES,
+    METADATA,
     id_column(),
     project_column(),
     Column("name", sorted_text(), nullable=False),
@@ -62,7 +62,7 @@ pipelines = Table(
 
 pipeline_versions = Table(
     "pipeline_versions",
-    PIPELINES,
+    METADATA,
     id_column(),
     project_column(),
     Column("pipeline_id", HexId, ForeignKey("pipelines.pipelines.id"), nullable=False),
@@ -79,7 +79,7 @@ pipeline_versions = Table(
 # A version is immutable, so its tasks and edges are written once and read by position.
 pipeline_tasks = Table(
     "pipeline_tasks",
-    PIPELINES,
+    METADATA,
     project_column(),
     Column("version_id", HexId, ForeignKey("pipelines.pipeline_versions.id"), nullable=False),
     Column("position", Integer, nullable=False),
@@ -95,7 +95,7 @@ pipeline_tasks = Table(
 
 pipeline_edges = Table(
     "pipeline_edges",
-    PIPELINES,
+    METADATA,
     project_column(),
     Column("version_id", HexId, ForeignKey("pipelines.pipeline_versions.id"), nullable=False),
     Column("upstream", Integer, nullable=False),
@@ -106,7 +106,7 @@ pipeline_edges = Table(
 
 schedules = Table(
     "schedules",
-    PIPELINES,
+    METADATA,
     id_column(),
     project_column(),
     Column("pipeline_id", HexId, ForeignKey("pipelines.pipelines.id"), nullable=False, unique=True),
@@ -130,7 +130,7 @@ schedules = Table(
 
 pipeline_runs = Table(
     "pipeline_runs",
-    PIPELINES,
+    METADATA,
     id_column(),
     project_column(),
     Column("pipeline_id", HexId, ForeignKey("pipelines.pipelines.id"), nullable=False),
@@ -160,7 +160,7 @@ Index(
 
 task_runs = Table(
     "task_runs",
-    PIPELINES,
+    METADATA,
     id_column(),
     project_column(),
     Column("run_id", HexId, ForeignKey("pipelines.pipeline_runs.id"), nullable=False),
@@ -202,7 +202,7 @@ Index("task_runs_open_idx", task_runs.c.run_id, postgresql_where=in_states(task_
 
 attempts = Table(
     "attempts",
-    PIPELINES,
+    METADATA,
     project_column(),
     Column("task_run_id", HexId, ForeignKey("pipelines.task_runs.id"), nullable=False),
     Column("number", Integer, nullable=False),
@@ -219,7 +219,7 @@ attempts = Table(
 # Lines in chunks: a row a line would cost more than the line.
 task_logs = Table(
     "task_logs",
-    PIPELINES,
+    METADATA,
     project_column(),
     Column("task_run_id", HexId, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -233,7 +233,7 @@ task_logs = Table(
 # The service tokens that workers hold for a run, so that they end with it.
 run_tokens = Table(
     "run_tokens",
-    PIPELINES,
+    METADATA,
     project_column(),
     Column("run_id", HexId, ForeignKey("pipelines.pipeline_runs.id"), nullable=False),
     Column("credential_id", HexId, nullable=False),

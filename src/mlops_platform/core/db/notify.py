@@ -22,13 +22,15 @@ class Listener:
         self._dsn = dsn
         self._callbacks: dict[str, list[Callable[[], None]]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
 
     def on(self, channel: str, callback: Callable[[], None]) -> None:
         """Call `callback` at each notification, and after each reconnection (something may have been missed)."""
         self._callbacks.setdefault(channel, []).append(callback)
+        self._changed.set()
 
     def start(self) -> None:
-        """Begin to listen. Register every callback before."""
+        """Begin to listen. Callbacks may be registered before and after."""
         self._task = asyncio.create_task(self._run(), name="database-listener")
 
     async def stop(self) -> None:
@@ -47,14 +49,17 @@ class Listener:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        gone = asyncio.Event()
+        heard: set[str] = set()
         connection = await asyncpg.connect(self._dsn, timeout=5)
         try:
-            connection.add_termination_listener(lambda _: gone.set())
-            for channel in self._callbacks:
-                await connection.add_listener(channel, self._heard)
-                self._call(channel)
-            await gone.wait()
+            connection.add_termination_listener(lambda _: self._changed.set())
+            while not connection.is_closed():
+                self._changed.clear()
+                for channel in self._callbacks.keys() - heard:
+                    await connection.add_listener(channel, self._heard)
+                    heard.add(channel)
+                    self._call(channel)
+                await self._changed.wait()
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await connection.close(timeout=1)
