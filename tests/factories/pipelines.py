@@ -89,3 +89,4 @@ async def working(runtime: Runtime, **options: Any) -> AsyncIterator[Worker]:
     finally:
         stop.set()
         await task
+        assert worker.failed_exchanges == 0, "see worker.exchange_failed in the log"

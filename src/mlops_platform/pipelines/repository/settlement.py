@@ -79,7 +79,8 @@ async def end_attempts(session: WriteSession, ended: Sequence[Mapping[str, Any]]
 async def move_tasks(session: WriteSession, moves: Sequence[Mapping[str, Any]]) -> None:
     """Move tasks on from `running`, each guarded by its fence. The keys are the bind parameters."""
     delay = bindparam("delay_seconds", type_=Float) * literal_column("interval '1 second'")
-    is_over = bindparam("target").in_([s.value for s in TaskRunState if s not in OPEN_TASKS])
+    # Written as literals: the values of an executemany are its rows' alone.
+    is_over = in_states(bindparam("target"), frozenset(TaskRunState) - OPEN_TASKS)
     await session.execute(
         update(task_runs)
         .where(

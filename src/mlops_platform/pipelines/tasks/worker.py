@@ -31,6 +31,7 @@ from mlops_platform.pipelines.service.settlement import Ending, Fence
 log = structlog.get_logger(__name__)
 
 _BATCH = 200
+_LINGER_SECONDS = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Worker:
         self._held: dict[Fence, _Held] = {}
         self._endings: list[Ending] = []
         self._batch = _BATCH
+        self.failed_exchanges = 0
         self._wake = asyncio.Event()
         self._pulse = asyncio.Event()
         self._renewed_at = monotonic()
@@ -116,6 +118,9 @@ class Worker:
 
     async def _turn(self, *, is_claiming: bool) -> None:
         """One exchange with the database. What could not be handed in is handed in with the next."""
+        if self._endings and len(self._held) > len(self._endings):
+            # Others are about to end: a commit for all of them costs what one for the first does.
+            await asyncio.sleep(_LINGER_SECONDS)
         self._wake.clear()
         batch = self._endings[: self._batch]
         chunks = [(held.logbook, held.logbook.chunks()) for held in self._held.values()]
@@ -130,6 +135,7 @@ class Worker:
             return
         except Exception:  # the process edge: one ending that cannot be stored must not stop the others
             log.exception("worker.exchange_failed", worker=self.name, endings=len(batch))
+            self.failed_exchanges += 1
             self._isolate(batch)
             return
         self._batch = _BATCH
