@@ -118,3 +118,9 @@ def say_and_wait(path):
 
 def give_token():
     return os.environ["MLOPS_SERVICE_TOKEN"]
+
+
+def mark_slowly(path, text, seconds=0.05):
+    mark(path, text)
+    time.sleep(seconds)
+    return text

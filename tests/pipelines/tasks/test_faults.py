@@ -159,7 +159,7 @@ class TestTaskProcessDies:
 class TestTwoWorkers:
     async def test_a_worker_killed_again_and_again_loses_no_task_and_records_none_twice(self, ada, workers, tmp_path):
         trace = tmp_path / "trace"
-        tasks = [a_task(f"t{n}", "mark", path=str(trace), text=str(n)) for n in range(60)]
+        tasks = [a_task(f"t{n}", "mark_slowly", path=str(trace), text=str(n)) for n in range(60)]
         tasks.append(a_task("join", "total", values=[1], depends_on=[f"t{n}" for n in range(60)]))
         await workers.start("steady", slots=1)
         run_id = await a_run(ada, *tasks)

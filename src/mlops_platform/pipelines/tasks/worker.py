@@ -124,7 +124,7 @@ class Worker:
         self._wake.clear()
         batch = self._endings[: self._batch]
         chunks = [(held.logbook, held.logbook.chunks()) for held in self._held.values()]
-        offer = self._offer() if is_claiming else None
+        offer = self._offer(batch) if is_claiming else None
         lines = [chunk for _, made in chunks for chunk in made]
         if not batch and not lines and (offer is None or offer.slots < 1):
             return
@@ -160,15 +160,16 @@ class Worker:
             self._held.pop(batch[0].fence, None)
         self._batch = 1
 
-    def _offer(self) -> Offer:
-        free_slots = self._options.slots - len(self._held)
-        taken = [held.claimed.spec.resources for held in self._held.values()]
+    def _offer(self, ending: Sequence[Ending]) -> Offer:
+        """The room that there is once these endings are settled, for they are in the same exchange."""
+        gone = {one.fence for one in ending}
+        taken = [held.claimed.spec.resources for fence, held in self._held.items() if fence not in gone]
         cpus = self._options.cpus if self._options.cpus is not None else float(self._options.slots)
         memory_mb = self._options.memory_mb if self._options.memory_mb is not None else _physical_memory_mb()
         return Offer(
             worker_id=self.id,
             worker=self.name,
-            slots=free_slots,
+            slots=self._options.slots - len(taken),
             cpus=cpus - sum(one.cpus for one in taken),
             memory_mb=memory_mb - sum(one.memory_mb for one in taken),
             gpus=self._options.gpus - sum(one.gpus for one in taken),
