@@ -116,3 +116,10 @@ def final_run_state(current: PipelineRunState, *, any_unsuccessful: bool) -> Pip
     if current is _R.CANCELLING:
         return _R.CANCELLED
     return _R.FAILED if any_unsuccessful else _R.SUCCEEDED
+
+
+def is_attempt_over(state: TaskRunState, *, latest: int, number: int) -> bool:
+    """Whether an attempt will write nothing more: it has ended, or it will never be made."""
+    if state not in OPEN_TASKS or number < latest:
+        return True
+    return 0 < number == latest and state is not _T.RUNNING

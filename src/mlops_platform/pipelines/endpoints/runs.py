@@ -21,6 +21,7 @@ from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Principal
 from mlops_platform.pipelines.domain.permissions import PIPELINES_READ, PIPELINES_WRITE
+from mlops_platform.pipelines.domain.states import is_attempt_over
 from mlops_platform.pipelines.endpoints import answers
 from mlops_platform.pipelines.endpoints.definitions import PipelineName
 from mlops_platform.pipelines.errors import (
@@ -153,7 +154,7 @@ async def get_logs(
     chunks = await logs_sql.list_chunks(session, caller, row.id, attempt=number, offset=start, limit=size)
     lines = answers.log_lines(chunks, start, size)
     next_offset = lines[-1].line + 1 if lines else min(start, count)
-    is_over = row.state != TaskRunState.RUNNING.value or number < row.attempt
+    is_over = is_attempt_over(TaskRunState(row.state), latest=row.attempt, number=number)
     return TaskLogs(attempt=number, lines=lines, next_offset=next_offset, is_complete=is_over and next_offset >= count)
 
 
