@@ -28,7 +28,7 @@ ARROW_TYPES: dict[FeatureType, Any] = {
 
 # Times are stored as integers: no engine then has a say in time zones.
 STORED_TYPES: dict[FeatureType, Any] = ARROW_TYPES | {FeatureType.TIMESTAMP: pa.int64()}
-KEY_FIELDS: tuple[pa.Field[Any], ...] = (
+KEY_FIELDS: tuple[Any, ...] = (
     pa.field("entity", pa.string()),
     pa.field("event_us", pa.int64()),
     pa.field("created_us", pa.int64()),
