@@ -51,8 +51,8 @@ feature_set_versions = Table(
     created_column(),
 )
 
-# Rows that are not in a segment yet: one table row for each ingest, not for each feature row. `created_us` and `batch_ids` are in
-# the payload once several ingests have been merged into one.
+# Rows that are not in a segment yet: one table row for each ingest, not for each feature row. Once several ingests have
+# been merged into one, the payload holds the stamp of each row.
 recent_rows = Table(
     "recent_rows",
     METADATA,
@@ -73,6 +73,8 @@ segments = Table(
     id_column(),
     project_column(),
     Column("feature_set_id", HexId, nullable=False),
+    # The stamp of all rows of a file that is one ingest; null where the file holds the stamp of each row.
+    Column("batch_id", HexId),
     Column("blob_id", HexId, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -81,7 +83,6 @@ segments = Table(
     Column("first_event_us", BigInteger, nullable=False),
     Column("last_event_us", BigInteger, nullable=False),
     Column("first_created_us", BigInteger, nullable=False),
-    Column("last_created_us", BigInteger, nullable=False),
     created_column(),
     Index(None, "project_id", "feature_set_id", "first_event_us"),
 )

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from mlops_platform.contracts.features import FeatureCreate, FeatureType
 from mlops_platform.features.backends.columns import stored_schema, to_table
-from mlops_platform.features.backends.joins import SetJoin, Source, connect, newest_rows, point_in_time
+from mlops_platform.features.backends.joins import SegmentFile, SetJoin, Source, connect, newest_rows, point_in_time
 from mlops_platform.features.domain import joins as reference
 from mlops_platform.features.domain.joins import FeatureRow, JoinRules, Moment
-from mlops_platform.features.domain.rows import RowBatch
+from mlops_platform.features.domain.rows import RowBatch, StampedBatch
 from mlops_platform.features.domain.schema import first_schema
 
 FEATURES = first_schema(
@@ -52,7 +52,7 @@ def table_of(rows: list[FeatureRow], features=FEATURES) -> pa.Table:
         [row.event_us for row in rows],
         {feature.slot: [row.values[feature.slot] for row in rows] for feature in features},
     )
-    return to_table(batch, features, created_us=[r.created_us for r in rows], batch_ids=[r.batch_id for r in rows])
+    return to_table(StampedBatch(batch, [r.created_us for r in rows], [r.batch_id for r in rows]), features)
 
 
 def joined(moments: list[Moment], source: Source, rules: JoinRules, folder: Path) -> list[tuple[Any, ...]]:
@@ -76,7 +76,7 @@ def folder(tmp_path_factory) -> Path:
 @given(rows=row_sets, moments=moment_lists, rules=rule_sets, in_file=st.integers(0, 25))
 def test_duckdb_agrees_with_the_reference_whatever_the_rows(folder, rows, moments, rules, in_file):
     pq.write_table(table_of(rows[:in_file]), folder / "segment.parquet")
-    source = Source([folder / "segment.parquet"], table_of(rows[in_file:]))
+    source = Source([SegmentFile(folder / "segment.parquet")], table_of(rows[in_file:]))
     assert joined(moments, source, rules, folder) == expected(moments, rows, rules)
 
 
@@ -96,14 +96,23 @@ def test_a_segment_of_an_older_schema_lacks_new_features_which_read_null(folder)
     old = FEATURES[:1]
     rows = [FeatureRow("a", 1, 1, BATCHES[0], {0: 7})]
     pq.write_table(table_of(rows, old), folder / "old.parquet")
-    source = Source([folder / "old.parquet"], stored_schema(FEATURES).empty_table())
+    source = Source([SegmentFile(folder / "old.parquet")], stored_schema(FEATURES).empty_table())
     assert joined([Moment("a", 2)], source, JoinRules(5), folder) == [(7, None, None)]
+
+
+def test_a_segment_of_one_ingest_takes_its_stamp_from_the_manifest(folder):
+    rows = [FeatureRow("a", 1, 0, BATCHES[0], {0: 7, 1: None, 2: None})]
+    pq.write_table(table_of(rows).drop_columns(["created_us", "batch_id"]), folder / "bare.parquet")
+    empty = stored_schema(FEATURES).empty_table()
+    source = Source([SegmentFile(folder / "bare.parquet", created_us=4, batch_id=BATCHES[1])], empty)
+    assert joined([Moment("a", 9)], source, JoinRules(known_until_us=3), folder) == [(None, None, None)]
+    assert joined([Moment("a", 9)], source, JoinRules(known_until_us=4), folder) == [(7, None, None)]
 
 
 def test_rows_that_were_sent_twice_count_once(folder):
     rows = [FeatureRow("a", 1, 1, BATCHES[0], {0: 7, 1: math.nan, 2: "x"})]
     pq.write_table(table_of(rows), folder / "twice.parquet")
-    source = Source([folder / "twice.parquet"], table_of(rows))
+    source = Source([SegmentFile(folder / "twice.parquet")], table_of(rows))
     [(number, real, text)] = joined([Moment("a", 2)], source, JoinRules(5), folder)
     assert (number, text) == (7, "x")
     assert math.isnan(real)

@@ -13,11 +13,15 @@ from mlops_platform.core.errors import InvalidInput, MalformedRequest
 from mlops_platform.features.domain.rows import (
     MAX_AHEAD_SECONDS,
     RowBatch,
+    StampedBatch,
     check_times,
+    concat,
     dedupe,
     newest,
     pack,
+    pack_stamped,
     read_json_rows,
+    stamp,
     unpack,
 )
 from mlops_platform.features.domain.schema import FeatureView, first_schema
@@ -154,7 +158,8 @@ def test_a_row_from_the_future_is_refused_by_its_number():
 
 @given(st.lists(st.none() | st.floats(), min_size=1, max_size=20))
 def test_floats_come_back_bit_for_bit(values):
-    batch = unpack(pack(RowBatch(["e"] * len(values), list(range(len(values))), {3: values})))
+    packed = pack(RowBatch(["e"] * len(values), list(range(len(values))), {3: values}))
+    batch = unpack(packed, created_us=1, batch_id="a").batch
     assert [_bits(value) for value in batch.columns[3]] == [_bits(value) for value in values]
 
 
@@ -163,6 +168,15 @@ def test_deduping_keeps_each_identity_once_with_its_last_row(identities):
     batch = dedupe(RowBatch([e for e, _ in identities], [t for _, t in identities], {0: list(range(len(identities)))}))
     kept = dict(zip(zip(batch.entities, batch.event_us, strict=True), batch.columns[0], strict=True))
     assert kept == {identity: i for i, identity in enumerate(identities)}
+
+
+def test_merged_batches_keep_each_rows_own_stamp_and_lack_nothing():
+    one = stamp(RowBatch(["a"], [1], {0: [1]}), created_us=10, batch_id="x")
+    two = stamp(RowBatch(["b", "c"], [2, 3], {1: ["p", "q"]}), created_us=20, batch_id="y")
+    merged = unpack(pack_stamped(concat([one, two])), created_us=99, batch_id="z")
+    assert merged == StampedBatch(
+        RowBatch(["a", "b", "c"], [1, 2, 3], {0: [1, None, None], 1: [None, "p", "q"]}), [10, 20, 20], ["x", "y", "y"]
+    )
 
 
 def _bits(value: float | None) -> bytes | None:

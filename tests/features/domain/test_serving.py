@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_platform.contracts.features import FeatureCreate, FeatureType, ServeResult
-from mlops_platform.features.domain.rows import RowBatch
+from mlops_platform.features.domain.rows import RowBatch, stamp
 from mlops_platform.features.domain.schema import FeatureView, first_schema
 from mlops_platform.features.domain.serving import RANK_LENGTH, OnlineRow, assemble, make_plan, online_rows
 from mlops_platform.features.errors import AmbiguousFeature, EntityMismatch, UnknownFeature
@@ -97,7 +97,7 @@ class TestStatuses:
 def test_online_rows_are_written_as_json_will_say_them():
     target = view("m", "x", kind=FeatureType.FLOAT)
     batch = RowBatch(["a", "b", "c", "d"], [0, 1, 2, 3], {0: [math.nan, -math.inf, None, 0.5]})
-    rows = online_rows(target, batch, created_us=9, batch_id="f" * 32)
+    rows = online_rows(target, stamp(batch, created_us=9, batch_id="f" * 32))
     assert [held.values for _, held in rows] == [["NaN"], ["-Infinity"], [None], [0.5]]
     assert rows[3][1].event_timestamp == "1970-01-01T00:00:00.000003Z"
 

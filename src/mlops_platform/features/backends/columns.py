@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_platform.contracts.features import FeatureType
-from mlops_platform.features.domain.rows import RowBatch
+from mlops_platform.features.domain.rows import RowBatch, StampedBatch
 from mlops_platform.features.domain.schema import FeatureSpec
 
 Column = Any
@@ -46,15 +46,11 @@ def stored_schema(features: Sequence[FeatureSpec]) -> pa.Schema:
     return pa.schema([*KEY_FIELDS, *(pa.field(column_name(f.slot), STORED_TYPES[f.type]) for f in features)])
 
 
-def to_table(
-    batch: RowBatch, features: Sequence[FeatureSpec], *, created_us: Sequence[int], batch_ids: Sequence[str]
-) -> pa.Table:
-    """A batch as a stored table."""
-    schema = stored_schema(features)
-    arrays = [
-        pa.array(column, field.type)
-        for column, field in zip((batch.entities, batch.event_us, created_us, batch_ids), schema, strict=False)
-    ]
+def to_table(stamped: StampedBatch, features: Sequence[FeatureSpec]) -> pa.Table:
+    """A batch as a stored table; slots that are not among the features are left out."""
+    batch, schema = stamped.batch, stored_schema(features)
+    keys = (batch.entities, batch.event_us, stamped.created_us, stamped.batch_ids)
+    arrays: list[Any] = [pa.array(column, field.type) for column, field in zip(keys, KEY_FIELDS, strict=True)]
     for feature in features:
         column = batch.columns.get(feature.slot)
         kind = STORED_TYPES[feature.type]
@@ -70,13 +66,8 @@ def to_batch(table: pa.Table, features: Sequence[FeatureSpec]) -> RowBatch:
     return RowBatch(entities, event_us, columns)
 
 
-def conform(table: pa.Table, features: Sequence[FeatureSpec]) -> pa.Table:
-    """A stored table with exactly the columns of these features, absent ones null."""
-    schema = stored_schema(features)
-    return pa.Table.from_arrays(
-        [
-            table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-            for field in schema
-        ],
-        schema=schema,
-    )
+def to_stamped(table: pa.Table, features: Sequence[FeatureSpec]) -> StampedBatch:
+    """A stored table with its stamps."""
+    created: Any = table.column("created_us").to_pylist()
+    batch_ids: Any = table.column("batch_id").to_pylist()
+    return StampedBatch(to_batch(table, features), created, batch_ids)

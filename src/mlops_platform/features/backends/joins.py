@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from mlops_platform.features.backends.columns import ARROW_TYPES, STORED_TYPES, Column, column_name, stored_schema
 from mlops_platform.features.domain.joins import JoinRules
@@ -24,10 +25,19 @@ THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """A Parquet file, and the stamp of all its rows where the file holds none of its own."""
+
+    path: Path
+    created_us: int | None = None
+    batch_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """The stored rows of one feature set: segment files and what is not in a file yet."""
 
-    files: Sequence[Path]
+    files: Sequence[SegmentFile]
     recent: pa.Table
 
 
@@ -85,10 +95,21 @@ def _register(connection: Any, source: Source, features: Sequence[FeatureSpec]) 
     connection.register("recent", source.recent.cast(schema))
     parts = [f"SELECT {_columns(features)} FROM recent"]  # noqa: S608  # column names are `f<slot>`
     if source.files:
-        files = [str(file) for file in source.files]
-        connection.register("files", ds.dataset(files, schema=schema, format="parquet"))
+        connection.register("files", _dataset(source.files, schema))
         parts.append(f"SELECT {_columns(features)} FROM files")  # noqa: S608
     connection.execute(f"CREATE TEMP VIEW stored AS {' UNION ALL '.join(parts)}")
+
+
+def _dataset(files: Sequence[SegmentFile], schema: pa.Schema) -> Any:
+    form, system = ds.ParquetFileFormat(), LocalFileSystem()
+    fragments = []
+    for file in files:
+        # A column that a file lacks is filled from what is said to hold for the whole file.
+        of_file = None
+        if file.batch_id is not None:
+            of_file = (ds.field("created_us") == file.created_us) & (ds.field("batch_id") == file.batch_id)
+        fragments.append(form.make_fragment(str(file.path), system, partition_expression=of_file))
+    return ds.FileSystemDataset(fragments, schema, form, system)
 
 
 def _join_one(connection: Any, moments_us: Column, join: SetJoin) -> list[Column]:

@@ -6,19 +6,11 @@ often rows are written. So writing again is always safe, and a store can be rebu
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from mlops_platform.features.domain.serving import OnlineRow
+from mlops_platform.features.domain.serving import OnlineKey, OnlineRow
 
 DEFAULT_CACHED_ROWS = 200_000
-
-
-class OnlineKey(NamedTuple):
-    """Whose row: every key carries the project."""
-
-    project_id: str
-    feature_set_id: str
-    entity: str
 
 
 class OnlineStore(Protocol):

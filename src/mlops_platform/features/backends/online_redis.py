@@ -14,8 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from mlops_platform.core.errors import DependencyUnavailable
-from mlops_platform.features.backends.online import OnlineKey
-from mlops_platform.features.domain.serving import RANK_LENGTH, OnlineRow
+from mlops_platform.features.domain.serving import RANK_LENGTH, OnlineKey, OnlineRow
 
 CHUNK = 1000
 TIMEOUT_SECONDS = 2

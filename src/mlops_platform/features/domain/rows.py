@@ -177,17 +177,58 @@ def newest(batch: RowBatch) -> RowBatch:
     return batch if len(best) == len(batch) else batch.take(list(best.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class StampedBatch:
+    """Rows with the time and the batch of each row's ingest."""
+
+    batch: RowBatch
+    created_us: list[int]
+    batch_ids: list[str]
+
+
+def stamp(batch: RowBatch, *, created_us: int, batch_id: str) -> StampedBatch:
+    """The rows of one ingest."""
+    return StampedBatch(batch, [created_us] * len(batch), [batch_id] * len(batch))
+
+
+def concat(parts: Sequence[StampedBatch]) -> StampedBatch:
+    """Several batches as one; a slot that a part lacks is null there."""
+    slots = sorted({slot for part in parts for slot in part.batch.columns})
+    columns = {
+        slot: [v for part in parts for v in part.batch.columns.get(slot) or [None] * len(part.batch)] for slot in slots
+    }
+    batch = RowBatch(
+        [entity for part in parts for entity in part.batch.entities],
+        [at for part in parts for at in part.batch.event_us],
+        columns,
+    )
+    created = [at for part in parts for at in part.created_us]
+    return StampedBatch(batch, created, [batch_id for part in parts for batch_id in part.batch_ids])
+
+
 def pack(batch: RowBatch) -> bytes:
     """A small batch as MessagePack: doubles travel as their eight bytes, so NaN and infinities stay what they are."""
-    return msgspec.msgpack.encode((batch.entities, batch.event_us, batch.columns))
+    return msgspec.msgpack.encode((batch.entities, batch.event_us, batch.columns, None, None))
 
 
-_unpack = msgspec.msgpack.Decoder(tuple[list[str], list[int], dict[int, list[Any]]]).decode
+def pack_stamped(stamped: StampedBatch) -> bytes:
+    """The same for rows of several ingests."""
+    batch = stamped.batch
+    return msgspec.msgpack.encode((batch.entities, batch.event_us, batch.columns, stamped.created_us, stamped.batch_ids))
 
 
-def unpack(payload: bytes) -> RowBatch:
-    """The other way round."""
-    return RowBatch(*_unpack(payload))
+_unpack = msgspec.msgpack.Decoder(
+    tuple[list[str], list[int], dict[int, list[Any]], list[int] | None, list[str] | None]
+).decode
+
+
+def unpack(payload: bytes, *, created_us: int, batch_id: str) -> StampedBatch:
+    """The other way round; the stamp is that of rows which carry none of their own."""
+    entities, event_us, columns, created, batch_ids = _unpack(payload)
+    batch = RowBatch(entities, event_us, columns)
+    if created is None or batch_ids is None:
+        return stamp(batch, created_us=created_us, batch_id=batch_id)
+    return StampedBatch(batch, created, batch_ids)
 
 
 def _same(value: Any) -> Any:

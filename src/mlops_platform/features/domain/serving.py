@@ -5,18 +5,26 @@ This is the hot path: a plan is made once for each list of features, and assembl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mlops_platform.contracts.features import FeatureType
-from mlops_platform.features.domain.rows import WIRE, RowBatch
+from mlops_platform.features.domain.rows import WIRE, StampedBatch
 from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.times import wire_time
 from mlops_platform.features.errors import AmbiguousFeature, EntityMismatch, UnknownFeature
 
 # Plain strings: the encoder writes them without asking an enum for its value.
 PRESENT, NULL, MISSING, EXPIRED = "present", "null", "missing", "expired"
+
+
+class OnlineKey(NamedTuple):
+    """Whose row: every key carries the project."""
+
+    project_id: str
+    feature_set_id: str
+    entity: str
 
 
 class OnlineRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -162,22 +170,24 @@ def _fill_empty(vector: Vector, planned: PlannedSet, status: str, at: str | None
     vector.statuses = {**vector.statuses, **marks}
 
 
-def online_rows(view: FeatureView, batch: RowBatch, *, created_us: int, batch_id: str) -> list[tuple[str, OnlineRow]]:
-    """A batch as it is kept online: one row for each of its rows, in the schema's slots."""
-    width = max((feature.slot for feature in view.schema.features), default=-1) + 1
+def online_rows(view: FeatureView, stamped: StampedBatch) -> list[tuple[OnlineKey, OnlineRow]]:
+    """Rows as they are kept online, in the schema's slots."""
+    batch = stamped.batch
+    width = max(feature.slot for feature in view.schema.features) + 1
     columns: list[list[Any]] = [[None] * len(batch)] * width
     for feature in view.schema.features:
         column = batch.columns.get(feature.slot)
-        if column is not None:
+        if column is not None and feature.type in _WRITTEN_AS_IS:
+            columns[feature.slot] = column
+        elif column is not None:
             write = WIRE[feature.type]
-            if feature.type in _WRITTEN_AS_IS:
-                columns[feature.slot] = column
-            else:
-                columns[feature.slot] = [None if value is None else write(value) for value in column]
-    values = zip(*columns, strict=True) if columns else iter(() for _ in batch.entities)
+            columns[feature.slot] = [None if value is None else write(value) for value in column]
+    rows = zip(
+        batch.entities, batch.event_us, stamped.created_us, stamped.batch_ids, zip(*columns, strict=True), strict=True
+    )
     return [
-        (entity, OnlineRow(at, created_us, batch_id, wire_time(at), list(row)))
-        for entity, at, row in zip(batch.entities, batch.event_us, values, strict=True)
+        (OnlineKey(view.project_id, view.id, entity), OnlineRow(at, created, batch_id, wire_time(at), list(values)))
+        for entity, at, created, batch_id, values in rows
     ]
 
 
