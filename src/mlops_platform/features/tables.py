@@ -75,6 +75,7 @@ segments = Table(
     Column("feature_set_id", HexId, nullable=False),
     # The stamp of all rows of a file that is one ingest; null where the file holds the stamp of each row.
     Column("batch_id", HexId),
+    Column("created_us", BigInteger),
     Column("blob_id", HexId, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -82,7 +83,6 @@ segments = Table(
     Column("row_count", BigInteger, nullable=False),
     Column("first_event_us", BigInteger, nullable=False),
     Column("last_event_us", BigInteger, nullable=False),
-    Column("first_created_us", BigInteger, nullable=False),
     created_column(),
     Index(None, "project_id", "feature_set_id", "first_event_us"),
 )

@@ -49,7 +49,7 @@ def stored_schema(features: Sequence[FeatureSpec]) -> pa.Schema:
 def to_table(stamped: StampedBatch, features: Sequence[FeatureSpec]) -> pa.Table:
     """A batch as a stored table; slots that are not among the features are left out."""
     batch, schema = stamped.batch, stored_schema(features)
-    keys = (batch.entities, batch.event_us, stamped.created_us, stamped.batch_ids)
+    keys: tuple[Any, ...] = (batch.entities, batch.event_us, stamped.created_us, stamped.batch_ids)
     arrays: list[Any] = [pa.array(column, field.type) for column, field in zip(keys, KEY_FIELDS, strict=True)]
     for feature in features:
         column = batch.columns.get(feature.slot)
