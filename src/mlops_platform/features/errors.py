@@ -41,6 +41,19 @@ class SchemaChangeRefused(Conflict):
         )
 
 
+class FeatureSetOffline(Conflict):
+    """The set is not served online, so there is nothing to materialise."""
+
+    code = "feature_set_offline"
+    title = "Feature set is offline"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The feature set {name!r} is not served online.",
+            hint='Switch it on first: PATCH /api/feature-sets/{name} with {"online": true}.',
+        )
+
+
 class TrainingSetNotFound(NotFound):
     """No training set of this id in the project."""
 

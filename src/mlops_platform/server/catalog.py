@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.settings import Settings
+from mlops_platform.features.app import SERVICE as FEATURES
 from mlops_platform.registry.app import SERVICE as REGISTRY
 
 
@@ -20,5 +21,8 @@ class Entry:
         return int(getattr(settings, self.port_setting))
 
 
-CATALOG: tuple[Entry, ...] = (Entry("registry", REGISTRY, "model_registry_port"),)
+CATALOG: tuple[Entry, ...] = (
+    Entry("registry", REGISTRY, "model_registry_port"),
+    Entry("features", FEATURES, "feature_store_port"),
+)
 BY_NAME: dict[str, Entry] = {entry.service.name: entry for entry in CATALOG}

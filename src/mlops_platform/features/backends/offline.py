@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import ipc
 
 from mlops_platform.core.storage.blob_store import BlobStore, StoredBlob
 
@@ -61,6 +63,31 @@ class OfflineFiles:
     async def read(self, blob: StoredBlob) -> AsyncIterator[bytes]:
         """The bytes of a blob."""
         return await self._blobs.read(blob)
+
+    async def stream_arrow(self, blob: StoredBlob) -> AsyncIterator[bytes]:
+        """The rows of a blob as an Arrow stream; awaiting this brings the file here, so that a failure is known first."""
+        async with AsyncExitStack() as stack:
+            folder = await stack.enter_async_context(private_folder())
+            [place] = await self.fetch([blob], folder)
+            return _arrow_stream(place.path, stack.pop_all())
+
+
+async def _arrow_stream(path: Path, opened: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with opened:
+        sink = BytesIO()
+        with await asyncio.to_thread(pq.ParquetFile, path) as file, ipc.new_stream(sink, file.schema_arrow) as writer:
+            batches = file.iter_batches()
+            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                await asyncio.to_thread(writer.write_batch, batch)
+                yield _taken(sink)
+        yield _taken(sink)
+
+
+def _taken(sink: BytesIO) -> bytes:
+    content = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    return content
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """The feature sets of each project in memory, with the plans that were made from them.
 
-A change forgets them at once in its own process and by notification in the others. Should a notification be lost, a snapshot
-is renewed in the background when it is a little old, and never used when it is older than `OLDEST_SECONDS`.
+A change forgets them at once in its own process. For changes made elsewhere, a snapshot that is a little old is renewed in
+the background, and one older than `OLDEST_SECONDS` is never used.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.serving import Plan
 from mlops_platform.features.repository.sets import FeatureSetReader
 
-CHANNEL = "mlops_features"
 FRESH_SECONDS = 2.0
 OLDEST_SECONDS = 10.0
 MAX_PLANS = 2000

@@ -3,7 +3,6 @@
 from typing import Any
 
 from mlops_platform.contracts.features import FeatureCreate, FeatureSetCreate, FeatureSetUpdate
-from mlops_platform.core.db.notify import notify
 from mlops_platform.core.db.session import Record
 from mlops_platform.core.errors import InvalidInput
 from mlops_platform.core.identity import new_id
@@ -11,7 +10,7 @@ from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.features.domain.schema import evolve, first_schema, schema_to_json
 from mlops_platform.features.errors import FeatureSetNameTaken, FeatureSetNotFound
 from mlops_platform.features.repository.sets import FeatureSetRepository, to_view
-from mlops_platform.features.service.definitions import CHANNEL, Definitions
+from mlops_platform.features.service.definitions import Definitions
 
 NOUN = "feature-set"
 
@@ -100,7 +99,6 @@ class FeatureSets:
         resource = self._work.urn(NOUN, name)
         await self._work.audit(action, resource, before=before, after=after)
         await self._work.emit(action, resource, {"before": before, "after": after})
-        await notify(self._work.session, CHANNEL)
         self._work.session.after_commit(self._definitions.forget)
 
 

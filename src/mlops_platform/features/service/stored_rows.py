@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_platform.core.crypto.blob_format import BlobId
 from mlops_platform.core.db.database import Database
-from mlops_platform.core.db.session import ReadSession, Record
-from mlops_platform.core.identity import Principal, ProjectId
+from mlops_platform.core.db.session import Record
+from mlops_platform.core.identity import Principal, ProjectId, new_id
 from mlops_platform.core.storage.blob_store import StoredBlob
 from mlops_platform.features.backends.columns import to_table
 from mlops_platform.features.backends.joins import SegmentFile, Source
@@ -31,9 +32,8 @@ class StoredRows:
         self._turns = asyncio.Semaphore(MAX_READS)
 
     @asynccontextmanager
-    async def using(self, turns: int) -> AsyncIterator[None]:
-        """Wait for a turn."""
-        del turns
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until fewer than `MAX_READS` are under way."""
         async with self._turns:
             yield
 
@@ -53,3 +53,42 @@ class StoredRows:
             files.append(SegmentFile(place.path, row.created_us, row.batch_id))
         recent = await asyncio.to_thread(unpack_all, listed.recent)
         return Source(files, await asyncio.to_thread(to_table, recent, view.schema.features))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the database says of a feature set's rows at one moment."""
+
+    recent: Sequence[Record]
+    segments: Sequence[Record]
+
+
+async def list_rows(reader: RowReader, view: FeatureView, *, first_us: int, last_us: int) -> Listed:
+    """Recent rows first: what moves into a segment meanwhile is seen twice, which changes nothing, and never missed."""
+    recent = await reader.recent(view.id)
+    return Listed(recent, await reader.segments(view.id, first_us=first_us, last_us=last_us))
+
+
+def unpack_all(recent: Sequence[Record]) -> StampedBatch:
+    """The rows of several ingests."""
+    return concat([unpack(row.payload, created_us=row.created_us, batch_id=row.batch_id) for row in recent])
+
+
+def segment_blob(row: Record) -> StoredBlob:
+    """Where a segment is."""
+    return StoredBlob(ProjectId(row.project_id), BlobId(row.blob_id), row.sha256, row.size, row.is_encrypted)
+
+
+def segment_values(view: FeatureView, blob: StoredBlob, events: tuple[int, int], **values: object) -> dict[str, object]:
+    """A segment for the manifest."""
+    return {
+        "id": new_id(),
+        "feature_set_id": view.id,
+        "blob_id": blob.blob_id,
+        "sha256": blob.sha256,
+        "size": blob.size,
+        "is_encrypted": blob.is_encrypted,
+        "first_event_us": events[0],
+        "last_event_us": events[1],
+        **values,
+    }
