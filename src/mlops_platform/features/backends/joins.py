@@ -92,7 +92,7 @@ def connect(work_folder: Path) -> Any:
 
 def _register(connection: Any, source: Source, features: Sequence[FeatureSpec]) -> None:
     schema = stored_schema(features)
-    connection.register("recent", source.recent.cast(schema))
+    connection.register("recent", source.recent.select(schema.names))
     parts = [f"SELECT {_columns(features)} FROM recent"]  # noqa: S608  # column names are `f<slot>`
     if source.files:
         connection.register("files", _dataset(source.files, schema))

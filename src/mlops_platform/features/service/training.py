@@ -123,7 +123,7 @@ class TrainingSets:
             resolved = resolve(held, [f"{one.view.name}:{one.name}" for one in resolved])
             now_us = await rows.clock_us()
             known_until_us = now_us if spec.known_until is None else min(now_us, to_us(spec.known_until))
-            listed = {name: await _list_all(rows, view) for name, view in held.items()}
+            listed = {name: await _list_all(rows, held[name]) for name in names}
         return _Cut(resolved, listed, known_until_us)
 
     async def _join(self, labels: pa.Table, moments_us: Any, cut: _Cut, spec: Spec, names: Sequence[str]) -> pa.Table:
