@@ -86,7 +86,7 @@ class TestReading:
     def test_nan_can_be_asked_for(self):
         tree = read("metrics.loss = NaN")
         assert isinstance(tree, Compare)
-        assert math.isnan(tree.value)
+        assert str(tree.value) == "nan"
 
     def test_a_dotted_key_is_one_key(self):
         tree = read("params.model.layers.0.units = 3")
@@ -124,7 +124,7 @@ class TestReading:
         tree = read("Status = 'finished' and METRICS.Acc > 1")
         assert isinstance(tree, And)
         assert tree.terms[0] == Compare(Field("status"), Comparator.EQ, "FINISHED")
-        assert tree.terms[1].field.name == "Acc"
+        assert [field.name for field in fields_of(tree)] == ["status", "Acc"]
 
     def test_attributes_may_carry_a_prefix(self):
         assert read("attributes.size = 1") == Compare(Field("size", column=12), Comparator.EQ, 1.0)
@@ -234,7 +234,35 @@ class TestBounds:
     @given(
         st.lists(
             st.sampled_from(
-                "size metrics.acc params. tags.x AND OR NOT ( ) = > IN LIKE IS NULL 1 'a' \"b\" `c` . , NaN -inf true min '' 1e999".split()
+                [
+                    "size",
+                    "metrics.acc",
+                    "params.",
+                    "tags.x",
+                    "AND",
+                    "OR",
+                    "NOT",
+                    "(",
+                    ")",
+                    "=",
+                    ">",
+                    "IN",
+                    "LIKE",
+                    "IS",
+                    "NULL",
+                    "1",
+                    "'a'",
+                    '"b"',
+                    "`c`",
+                    ".",
+                    ",",
+                    "NaN",
+                    "-inf",
+                    "true",
+                    "min",
+                    "''",
+                    "1e999",
+                ]
             ),
             max_size=30,
         ),
