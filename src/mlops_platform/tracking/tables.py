@@ -37,13 +37,13 @@ from mlops_platform.core.db.schema import (
     sorted_text,
 )
 
-TRACKING = service_metadata("tracking")
+METADATA = service_metadata("tracking")
 SORTED_LENGTH = 250
 """Texts are ordered, and found by index, by this many first characters: a B-tree entry must fit on a page."""
 
 experiments = Table(
     "experiments",
-    TRACKING,
+    METADATA,
     id_column(),
     project_column(),
     Column("name", sorted_text(), nullable=False),
@@ -60,7 +60,7 @@ experiments = Table(
 
 runs = Table(
     "runs",
-    TRACKING,
+    METADATA,
     id_column(),
     project_column(),
     Column("experiment_id", HexId, ForeignKey("tracking.experiments.id"), nullable=False),
@@ -90,7 +90,7 @@ Index("runs_parent_idx", runs.c.project_id, runs.c.parent_run_id, postgresql_whe
 
 run_counts = Table(
     "run_counts",
-    TRACKING,
+    METADATA,
     project_column(),
     Column("experiment_id", HexId, ForeignKey("tracking.experiments.id"), nullable=False),
     Column("shard", SmallInteger, nullable=False),
@@ -101,7 +101,7 @@ run_counts = Table(
 
 run_params = Table(
     "run_params",
-    TRACKING,
+    METADATA,
     project_column(),
     Column("experiment_id", HexId, nullable=False),
     Column("run_id", HexId, ForeignKey("tracking.runs.id"), nullable=False),
@@ -123,7 +123,7 @@ Index("run_params_text_idx", *_PARAM, func.left(run_params.c.text, SORTED_LENGTH
 
 run_tags = Table(
     "run_tags",
-    TRACKING,
+    METADATA,
     project_column(),
     Column("experiment_id", HexId, nullable=False),
     Column("run_id", HexId, ForeignKey("tracking.runs.id"), nullable=False),
@@ -142,7 +142,7 @@ Index(
 
 metric_keys = Table(
     "metric_keys",
-    TRACKING,
+    METADATA,
     Column("id", Integer, Identity(always=True), primary_key=True),
     project_column(),
     Column("name", sorted_text(), nullable=False),
@@ -151,7 +151,7 @@ metric_keys = Table(
 
 run_metrics = Table(
     "run_metrics",
-    TRACKING,
+    METADATA,
     project_column(),
     Column("experiment_id", HexId, nullable=False),
     Column("run_id", HexId, nullable=False),
@@ -171,7 +171,7 @@ run_metrics = Table(
 # No foreign key: it would cost a look-up for each point. The one statement that inserts here joins the live runs.
 metric_points = Table(
     "metric_points",
-    TRACKING,
+    METADATA,
     project_column(),
     Column("run_id", HexId, nullable=False),
     Column("step", BigInteger, nullable=False),

@@ -1,5 +1,6 @@
 """The life of a run: which status may follow which, and what that does to its times."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -98,3 +99,13 @@ def made_up_name(run_id: str) -> str:
     adjective = ADJECTIVES[number % len(ADJECTIVES)]
     noun = NOUNS[number // len(ADJECTIVES) % len(NOUNS)]
     return f"{adjective}-{noun}-{number // (len(ADJECTIVES) * len(NOUNS)) % 1000:03d}"
+
+
+def changed_tags(tags: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Tags after a change; None removes one.
+
+    >>> changed_tags({"team": "vision", "draft": "yes"}, {"draft": None, "stage": "test"})
+    {'team': 'vision', 'stage': 'test'}
+    """
+    merged = {**tags, **changes}
+    return {key: value for key, value in merged.items() if value is not None}

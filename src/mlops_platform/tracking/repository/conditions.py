@@ -2,7 +2,6 @@
 
 import math
 import operator
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +10,12 @@ from sqlalchemy import ColumnElement, FromClause, Text, and_, cast, exists, extr
 
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.tree import And, Comparator, Compare, Expression, Field, IsNull, Like, Not, OneOf, Or, Value
+from mlops_platform.tracking.domain.ids import is_id
 from mlops_platform.tracking.domain.search import METRICS, PARAMS, TAGS
 from mlops_platform.tracking.tables import SORTED_LENGTH, run_metrics, run_params, run_tags, runs
 
 NAN = math.nan
 SUMMARY_COLUMNS = {"last": "last_value", "min": "min_value", "max": "max_value", "count": "count"}
-HEX_ID = re.compile(r"[0-9a-f]{32}")
 Column = ColumnElement[Any]
 Condition = ColumnElement[bool]
 Leaf = Compare | OneOf | Like | IsNull
@@ -117,7 +116,7 @@ def _on_attribute(leaf: Leaf) -> Condition:
 
 def _on_id(leaf: Compare | OneOf | Like, column: Column) -> Condition:
     values = leaf.values if isinstance(leaf, OneOf) else (leaf.value,) if isinstance(leaf, Compare) else ("",)
-    if all(HEX_ID.fullmatch(str(value)) for value in values):
+    if all(is_id(str(value)) for value in values):
         return _on_value(leaf, column)
     return _on_value(leaf, func.replace(cast(column, Text), "-", ""))
 

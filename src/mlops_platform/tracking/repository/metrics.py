@@ -76,7 +76,7 @@ _STORE = text("""
             i.run_id, g.key_id, g.step, g.timestamp, g.value, g.arrived, i.project_id, i.experiment_id, i.item
         FROM unnest(:origins, :keys, :steps, :timestamps, :values, :arrived)
             AS g(item, key_id, step, timestamp, value, arrived)
-        JOIN items i ON i.item = g.item AND i.found AND i.live
+        JOIN items i ON i.item = g.item AND i.found AND i.live AND g.key_id > 0
         ORDER BY i.run_id, g.key_id, g.step, g.timestamp, g.value, i.item
     ), fresh AS (
         INSERT INTO tracking.metric_points AS p (project_id, run_id, key_id, step, timestamp, value, arrived)
@@ -165,7 +165,12 @@ async def store(
             "arrived": points.arrived,
         },
     )
-    by_item = {row.item: IngestOutcome(found=row.found, live=row.live, stored=row.stored) for row in rows}
+    # A key is missing only where a run was not live a moment ago; if it is by now, it still was not for this request.
+    unnumbered = {origin for origin, key in zip(origins, keys, strict=True) if key == 0}
+    by_item = {
+        row.item: IngestOutcome(found=row.found, live=row.live and row.item not in unnumbered, stored=row.stored)
+        for row in rows
+    }
     return [by_item[number] for number in range(len(items))]
 
 

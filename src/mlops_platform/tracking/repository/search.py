@@ -6,7 +6,7 @@ directions: an outer join cannot walk an index in that order, so the first key o
 is full. Later keys only break ties and are sorted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.tree import Field, Order
 from mlops_platform.tracking.domain.search import METRICS, PARAMS, Question
 from mlops_platform.tracking.repository.conditions import ATTRIBUTES, NAN, NEVER_NULL, TABLES, Scope, condition, value_of
+from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, readable
 from mlops_platform.tracking.repository.metrics import key_ids
 from mlops_platform.tracking.tables import SORTED_LENGTH, experiments, runs
 
@@ -87,7 +88,7 @@ async def find(
 
 def _place(row: Row[Any]) -> Place:
     run_id, parts = row[0], row[1:]
-    keys = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    keys: Iterator[tuple[int, Any, Any]] = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
     return Place(tuple((section, special if section == SPECIALS else value) for section, value, special in keys), run_id)
 
 
@@ -192,9 +193,10 @@ class _Page:
     def statement(self, limit: int, after: Place | None) -> Select[Any]:
         """The page, over one experiment directly, over several by asking each for its own page."""
         ids = self.search.experiment_ids
-        if len(ids) == 1:
+        if len(ids) == 1 and self.scope.principal.name_patterns(EXPERIMENTS_READ) is None:
             return self._within(literal(ids[0], runs.c.experiment_id.type), limit, after)
         several = visible_to(self.scope.principal, experiments).with_only_columns(experiments.c.id)
+        several = several.where(readable(self.scope.principal))
         several = several.where(experiments.c.id.in_(ids)) if ids else several.where(experiments.c.deleted_at.is_(None))
         outer = several.subquery("several")
         inner = self._within(outer.c.id, limit, after).lateral("inner_page")
