@@ -225,13 +225,12 @@ class Point(Answer):
     value: AnyFloat
 
 
-class RunSearch(Contract):
+class RunFilter(Contract):
     """A search over runs. `fields` keeps only these of `parameters`, `metrics` and `tags`, such as `metrics.accuracy`.
 
     The language of `filter` and `order_by` is described in docs/reference/search-language.md.
     """
 
-    experiment_ids: Annotated[list[Id], Field(max_length=MAX_EXPERIMENTS)] = Field(default_factory=list)
     filter: str = Field("", examples=["metrics.accuracy > 0.9 AND params.learning_rate <= 0.01"])
     order_by: Annotated[list[str], Field(max_length=MAX_ORDER_KEYS)] = Field(
         default_factory=list, examples=[["metrics.accuracy DESC"]]
@@ -239,7 +238,13 @@ class RunSearch(Contract):
     deleted: DeletedFilter = DeletedFilter.EXCLUDE
     fields: Annotated[list[Label], Field(max_length=1000)] | None = None
     page_size: Annotated[int, Field(ge=1, le=1000)] = 100
-    page_token: str | None = None
+    page_token: Annotated[str, Field(max_length=20_000)] | None = None
+
+
+class RunSearch(RunFilter):
+    """A search over the runs of some experiments, or of all live ones when none is named."""
+
+    experiment_ids: Annotated[list[Id], Field(max_length=MAX_EXPERIMENTS)] = Field(default_factory=list)
 
 
 class RunInputs(Contract):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.settings import Settings
 from mlops_platform.registry.app import SERVICE as REGISTRY
+from mlops_platform.tracking.app import SERVICE as TRACKING
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,5 +21,8 @@ class Entry:
         return int(getattr(settings, self.port_setting))
 
 
-CATALOG: tuple[Entry, ...] = (Entry("registry", REGISTRY, "model_registry_port"),)
+CATALOG: tuple[Entry, ...] = (
+    Entry("registry", REGISTRY, "model_registry_port"),
+    Entry("tracking", TRACKING, "experiment_tracking_port"),
+)
 BY_NAME: dict[str, Entry] = {entry.service.name: entry for entry in CATALOG}

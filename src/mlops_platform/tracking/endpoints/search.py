@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from fastapi import Query
 
-from mlops_platform.contracts.common import ID_PATTERN, Page
-from mlops_platform.contracts.tracking import MAX_EXPERIMENTS, MAX_ORDER_KEYS, DeletedFilter, Run, RunSearch
+from mlops_platform.contracts.common import Page
+from mlops_platform.contracts.tracking import Run, RunFilter, RunSearch
 from mlops_platform.core.db.session import ReadSession
 from mlops_platform.core.errors import InvalidInput
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf
@@ -26,17 +26,6 @@ from mlops_platform.tracking.repository.search import Place, Search, find
 router = platform_router(tags=["runs"])
 
 _read = requires(EXPERIMENTS_READ)
-Filter = Annotated[str, Query(max_length=10_000, description="The search language, as in `metrics.accuracy > 0.9`.")]
-OrderBy = Annotated[
-    list[str], Query(max_length=MAX_ORDER_KEYS, description="`metrics.accuracy DESC`, most important first.")
-]
-Fields = Annotated[list[str] | None, Query(max_length=1000, description="Keep only these, as in `metrics.accuracy`.")]
-Size = Annotated[int, Query(ge=1, le=1000, description="Runs per page.")]
-Token = Annotated[str | None, Query(max_length=20_000, description="`next_page_token` of the page before.")]
-Deleted = Annotated[DeletedFilter, Query(description="Whether deleted runs are found.")]
-Experiments = Annotated[
-    list[Annotated[str, Query(pattern=ID_PATTERN)]], Query(max_length=MAX_EXPERIMENTS, description="Within these.")
-]
 
 
 @router.post("/api/runs/search", dependencies=[_read], responses=problems(QueryError))
@@ -47,28 +36,10 @@ async def search_runs(body: RunSearch, caller: Caller, session: Reading, runtime
 
 @router.get("/api/runs", dependencies=[_read], responses=problems(QueryError))
 async def list_runs(
-    caller: Caller,
-    session: Reading,
-    runtime: RuntimeOf,
-    experiment_id: Experiments = [],  # noqa: B006  # FastAPI copies it
-    filter: Filter = "",  # noqa: A002  # the wire name
-    order_by: OrderBy = [],  # noqa: B006  # FastAPI copies it
-    deleted: Deleted = DeletedFilter.EXCLUDE,
-    fields: Fields = None,
-    page_size: Size = 100,
-    page_token: Token = None,
+    query: Annotated[RunSearch, Query()], caller: Caller, session: Reading, runtime: RuntimeOf
 ) -> Page[Run]:
     """The same search as a query string."""
-    search = RunSearch(
-        experiment_ids=experiment_id,
-        filter=filter,
-        order_by=order_by,
-        deleted=deleted,
-        fields=fields,
-        page_size=page_size,
-        page_token=page_token,
-    )
-    return await _search(search, caller, session, runtime)
+    return await _search(query, caller, session, runtime)
 
 
 @router.get(
@@ -76,28 +47,15 @@ async def list_runs(
 )
 async def list_runs_of_experiment(
     experiment_id: ExperimentId,
+    query: Annotated[RunFilter, Query()],
     caller: Caller,
     session: Reading,
     runtime: RuntimeOf,
-    filter: Filter = "",  # noqa: A002  # the wire name
-    order_by: OrderBy = [],  # noqa: B006  # FastAPI copies it
-    deleted: Deleted = DeletedFilter.EXCLUDE,
-    fields: Fields = None,
-    page_size: Size = 100,
-    page_token: Token = None,
 ) -> Page[Run]:
     """The runs of one experiment, the newest first unless an order is given."""
     if await ExperimentReader(session, caller).experiment(experiment_id) is None:
         raise ExperimentNotFound.of(experiment_id)
-    search = RunSearch(
-        experiment_ids=[experiment_id],
-        filter=filter,
-        order_by=order_by,
-        deleted=deleted,
-        fields=fields,
-        page_size=page_size,
-        page_token=page_token,
-    )
+    search = RunSearch(experiment_ids=[experiment_id], **query.model_dump())
     return await _search(search, caller, session, runtime)
 
 

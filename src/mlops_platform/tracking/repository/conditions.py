@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Text, and_, cast, exists, extract, false, func, not_, or_, true
+from sqlalchemy import ColumnElement, Double, FromClause, Text, and_, cast, exists, extract, false, func, not_, or_, true
 
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.tree import And, Comparator, Compare, Expression, Field, IsNull, Like, Not, OneOf, Or, Value
@@ -29,7 +29,7 @@ ATTRIBUTES: Mapping[str, Column] = {
     "end_time": runs.c.end_time,
     "created_at": runs.c.created_at,
     "updated_at": runs.c.updated_at,
-    "duration_seconds": extract("epoch", runs.c.end_time - runs.c.start_time),
+    "duration_seconds": cast(extract("epoch", runs.c.end_time - runs.c.start_time), Double),
     "parent_run_id": runs.c.parent_run_id,
     "experiment_id": runs.c.experiment_id,
 }

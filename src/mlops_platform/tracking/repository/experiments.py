@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, insert, or_, select, true, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, insert, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -11,6 +11,7 @@ from mlops_platform.contracts.tracking import DeletedFilter
 from mlops_platform.core.auth.visibility import in_project, names_allowed, visible_to
 from mlops_platform.core.db.session import ReadSession, Record, WriteSession, violated_constraint
 from mlops_platform.core.identity import Permission, Principal
+from mlops_platform.tracking.repository.keyset import beyond
 from mlops_platform.tracking.tables import experiments, run_counts
 
 EXPERIMENTS_READ = Permission("experiments:read")
@@ -60,7 +61,7 @@ class ExperimentReader:
                 statement = statement.where(experiments.c.deleted_at.is_not(None))
         place = (experiments.c.name, experiments.c.id)
         if after is not None:
-            statement = statement.where(tuple_(*place) > tuple_(*after))
+            statement = statement.where(beyond(place, after))
         return await self._session.all(statement.order_by(*place).limit(limit))
 
     def _counted(self) -> Select[Any]:
@@ -68,6 +69,7 @@ class ExperimentReader:
             select(run_counts.c.status, cast(func.sum(run_counts.c.runs), BigInteger).label("runs"))
             .where(run_counts.c.experiment_id == experiments.c.id)
             .group_by(run_counts.c.status)
+            .correlate(experiments)
             .subquery("by_status")
         )
         counts = select(func.jsonb_object_agg(by_status.c.status, by_status.c.runs)).scalar_subquery()

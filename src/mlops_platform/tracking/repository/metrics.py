@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Double, Integer, Row, Select, Text, and_, bindparam, text, tuple_
+from sqlalchemy import BigInteger, Boolean, Double, Integer, Row, Select, Text, and_, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from mlops_platform.core.auth.visibility import visible_to
@@ -17,6 +17,7 @@ from mlops_platform.core.db.schema import UtcTime
 from mlops_platform.core.db.session import ReadSession, WriteSession
 from mlops_platform.core.identity import Principal
 from mlops_platform.tracking.domain.points import Points, joined
+from mlops_platform.tracking.repository.keyset import beyond
 from mlops_platform.tracking.tables import metric_keys, metric_points, run_metrics
 
 
@@ -212,5 +213,5 @@ async def history(
         and_(metric_points.c.run_id == run_id, metric_points.c.key_id.in_(ids))
     )
     if after is not None:
-        statement = statement.where(tuple_(*place) > tuple_(*after))
+        statement = statement.where(beyond(place, after))
     return await session.all(statement.order_by(*place).limit(limit))

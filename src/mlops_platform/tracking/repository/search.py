@@ -24,7 +24,6 @@ from sqlalchemy import (
     or_,
     select,
     true,
-    tuple_,
 )
 
 from mlops_platform.contracts.tracking import DeletedFilter
@@ -35,6 +34,7 @@ from mlops_platform.core.query.tree import Field, Order
 from mlops_platform.tracking.domain.search import METRICS, PARAMS, Question
 from mlops_platform.tracking.repository.conditions import ATTRIBUTES, NAN, NEVER_NULL, TABLES, Scope, condition, value_of
 from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, readable
+from mlops_platform.tracking.repository.keyset import beyond
 from mlops_platform.tracking.repository.metrics import key_ids
 from mlops_platform.tracking.tables import SORTED_LENGTH, experiments, runs
 
@@ -74,6 +74,8 @@ async def find(
     session: ReadSession, principal: Principal, search: Search, *, limit: int, after: Place | None = None
 ) -> list[Place]:
     """The next `limit` runs."""
+    # A plan for any parameters, on which PostgreSQL would settle, does not know how rare these ones are.
+    await session.scalar(select(func.set_config("plan_cache_mode", "force_custom_plan", true())))
     scope = Scope(principal, await key_ids(session, principal, search.question.metric_keys))
     found: list[Place] = []
     first = after.keys[0][0] if after and after.keys else VALUES
@@ -153,8 +155,8 @@ class _Key:
         return column.desc() if self.descending else column.asc()
 
     def beyond(self, column: Column, value: Any) -> Condition:
-        beyond: Condition = column < value if self.descending else column > value
-        return beyond
+        further: Condition = column < value if self.descending else column > value
+        return further
 
 
 def _attribute(field: Field) -> Column:
@@ -290,12 +292,11 @@ class _Page:
             return self._after_rest(1, place)
         at = place.keys[0][1]
         if len(self.keys) == 1:
-            pair, given = tuple_(value, runs.c.id), tuple_(literal(at, value.type), literal(place.run_id, runs.c.id.type))
-            return pair < given if self.descending else pair > given
+            return beyond((value, runs.c.id), (at, place.run_id), descending=self.descending)
         # The first condition follows from the second; it is what an index range can start at.
         reached = value <= at if self.keys[0].descending else value >= at
-        beyond = self.keys[0].beyond(value, at)
-        return and_(reached, or_(beyond, and_(value == at, self._after_rest(1, place))))
+        further = self.keys[0].beyond(value, at)
+        return and_(reached, or_(further, and_(value == at, self._after_rest(1, place))))
 
     def _after_rest(self, number: int, place: Place) -> Condition:
         if number == len(self.keys):
