@@ -11,6 +11,7 @@ from mlops_platform.core.storage import tables as _storage
 from mlops_platform.features.tables import METADATA as FEATURES
 from mlops_platform.pipelines.tables import METADATA as PIPELINES
 from mlops_platform.registry.tables import METADATA as REGISTRY
+from mlops_platform.tracking.tables import METADATA as TRACKING
 
-ALL = [CORE, REGISTRY, FEATURES, PIPELINES, AB_TESTING]
+ALL = [CORE, REGISTRY, FEATURES, TRACKING, PIPELINES, AB_TESTING]
 FILLED_BY = (_audit, _auth, _events, _http, _jobs, _storage)

@@ -8,6 +8,7 @@ from mlops_platform.ab_testing.app import SERVICE as AB_TESTING
 from mlops_platform.features.app import SERVICE as FEATURES
 from mlops_platform.pipelines.app import SERVICE as PIPELINES
 from mlops_platform.registry.app import SERVICE as REGISTRY
+from mlops_platform.tracking.app import SERVICE as TRACKING
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Entry:
 CATALOG: tuple[Entry, ...] = (
     Entry("registry", REGISTRY, "model_registry_port"),
     Entry("features", FEATURES, "feature_store_port"),
+    Entry("tracking", TRACKING, "experiment_tracking_port"),
     Entry("pipelines", PIPELINES, "pipeline_orchestrator_port"),
     Entry("ab", AB_TESTING, "ab_testing_port"),
 )
