@@ -113,32 +113,35 @@ AnyFloat = Annotated[
 
 
 def check_json(value: Any, *, depth: int = 0) -> Any:
-    """Refuse what no database column or other JSON parser would keep: NaN, infinities, NUL, giant integers, deep nesting."""
+    """Refuse what no column or other parser would keep: NaN, infinities, NUL, integers past 64 bits, deep nesting."""
     if depth > MAX_JSON_DEPTH:
         raise ValueError(f"is nested deeper than {MAX_JSON_DEPTH} levels")
-    if isinstance(value, str):
-        return _no_control(value)
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int) and not -(2**63) <= value <= MAX_INTEGER:
-        raise ValueError(f"holds the integer {str(value)[:24]}, which does not fit in 64 bits")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("holds NaN or an infinity, which JSON does not have")
-    if isinstance(value, Mapping):
-        _check_size(value)
-        for key, item in value.items():
-            check_json(key, depth=depth + 1)
-            check_json(item, depth=depth + 1)
-    elif isinstance(value, Sequence):
-        _check_size(value)
-        for item in value:
-            check_json(item, depth=depth + 1)
+    match value:
+        case str():
+            _no_control(value)
+        case bool() | None:
+            pass
+        case int() | float():
+            _check_number(value)
+        case Mapping():
+            _check_items([*value.keys(), *value.values()], depth)
+        case Sequence():
+            _check_items(value, depth)
     return value
 
 
-def _check_size(value: Mapping[Any, Any] | Sequence[Any]) -> None:
-    if len(value) > MAX_JSON_ITEMS:
-        raise ValueError(f"holds {len(value)} items, more than {MAX_JSON_ITEMS}")
+def _check_number(value: float) -> None:
+    if isinstance(value, int) and not -(2**63) <= value <= MAX_INTEGER:
+        raise ValueError(f"holds the integer {str(value)[:24]}, which does not fit in 64 bits")
+    if not math.isfinite(value):
+        raise ValueError("holds NaN or an infinity, which JSON does not have")
+
+
+def _check_items(values: Sequence[Any], depth: int) -> None:
+    if len(values) > MAX_JSON_ITEMS:
+        raise ValueError(f"holds {len(values)} items, more than {MAX_JSON_ITEMS}")
+    for value in values:
+        check_json(value, depth=depth + 1)
 
 
 JsonValue = Annotated[Any, AfterValidator(check_json)]

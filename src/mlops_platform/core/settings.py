@@ -113,7 +113,7 @@ class Settings(BaseSettings):
 
     log_level: str = Field("INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
     log_format: LogFormat = Field(LogFormat.AUTO, description="`auto`, `json` or `console`.")
-    access_log_sample: float = Field(1.0, ge=0, le=1, description="Share of successful hot-path requests that are logged.")
+    access_log_sample: float = Field(0.01, ge=0, le=1, description="Share of successful hot-path requests that are logged.")
     otel_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint for traces; needs the extra `otel`.")
     metrics_public: bool = Field(default=True, description="Whether `/metrics` answers without a credential.")
 

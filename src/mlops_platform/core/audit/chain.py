@@ -1,0 +1,175 @@
+"""Sealing audit entries into a hash chain, and finding out whether anyone touched them.
+
+Each link is `SHA-256(previous link || SHA-256(canonical entry))`. The head of every sealed batch is signed with a key
+derived from `API_SECRET_KEY`, which the database does not know. Whoever can only write to the database can therefore
+neither edit, remove nor reorder sealed entries without `verify` saying so. Cutting off the newest entries together with
+their heads is found by the anchor: the last head as it was written outside of the database.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, literal_column, select, text
+
+from mlops_platform.core.audit.tables import audit_chain, audit_entries, audit_heads, audit_pending
+from mlops_platform.core.clock import to_wire
+from mlops_platform.core.db.session import ReadSession, WriteSession
+
+GENESIS = bytes(32)
+_SEAL_LOCK = 0x6D6C_6F70_0001
+_VERIFY_BATCH = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the chain: how many entries are sealed, and the last link."""
+
+    position: int
+    chain_hash: bytes
+
+    def __str__(self) -> str:
+        return f"{self.position}:{self.chain_hash.hex()}"
+
+    @classmethod
+    def parse(cls, value: str) -> "Head":
+        """The inverse of `str`; ValueError when it is not one."""
+        position, _, digest = value.strip().partition(":")
+        return cls(int(position), bytes.fromhex(digest))
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `verify` found. `problems` is empty exactly when nothing was touched."""
+
+    sealed: int
+    unsealed: int
+    head: Head | None
+    problems: tuple[str, ...]
+
+
+def entry_digest(row: Row[Any]) -> bytes:
+    """SHA-256 over every column of an entry, in a fixed order and writing."""
+    values: list[Any] = [
+        to_wire(value) if isinstance(value, datetime) else value
+        for value in (getattr(row, column.name) for column in audit_entries.columns)
+    ]
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+def next_link(previous: bytes, digest: bytes) -> bytes:
+    """The chain's step."""
+    return hashlib.sha256(previous + digest).digest()
+
+
+def sign(key: bytes, head: Head) -> bytes:
+    """HMAC-SHA256 of a head."""
+    return hmac.digest(key, str(head).encode(), "sha256")
+
+
+async def seal(session: WriteSession, key: bytes, now: datetime, *, limit: int = 1000) -> Head | None:
+    """Append up to `limit` waiting entries to the chain; the new head, or None when nothing waited."""
+    await session.execute(select(func.pg_advisory_xact_lock(_SEAL_LOCK)))
+    rows = await session.all(
+        select(audit_entries)
+        .join(audit_pending, audit_pending.c.entry_id == audit_entries.c.id)
+        .order_by(audit_entries.c.sequence)
+        .limit(limit)
+    )
+    if not rows:
+        return None
+    last = await session.first(select(audit_chain).order_by(audit_chain.c.position.desc()).limit(1))
+    position, link = (last.position, last.chain_hash) if last else (0, GENESIS)
+    links: list[dict[str, Any]] = []
+    for row in rows:
+        position += 1
+        digest = entry_digest(row)
+        link = next_link(link, digest)
+        links.append({"position": position, "entry_id": row.id, "entry_digest": digest, "chain_hash": link})
+    head = Head(position, link)
+    await session.execute(insert(audit_chain), links)
+    await session.execute(delete(audit_pending).where(audit_pending.c.entry_id.in_([row.id for row in rows])))
+    await session.execute(
+        insert(audit_heads).values(position=position, chain_hash=link, signature=sign(key, head), sealed_at=now)
+    )
+    return head
+
+
+async def verify(session: ReadSession, key: bytes, anchor: Head | None = None) -> Verification:
+    """Walk the whole chain. Finds edits, deletions, reordering, truncation (with `anchor`) and forged heads."""
+    problems: list[str] = []
+    link, position, anchored = GENESIS, 0, anchor is None
+    while batch := await _links_after(session, position):
+        for row in batch:
+            problems += _check_link(row, link, position + 1)
+            position, link = row.chain_position, row.chain_hash
+            anchored = anchored or Head(position, link) == anchor
+    head = Head(position, link) if position else None
+    problems += await _check_heads(session, key, head)
+    if not anchored:
+        problems.append(f"the anchored head {anchor} is not in the chain: entries were cut off or rewritten")
+    pending = int(await session.scalar(select(func.count()).select_from(audit_pending)))
+    loose = int(await session.scalar(_LOOSE) or 0)
+    if loose:
+        problems.append(f"{loose} entries are neither sealed nor waiting: their seals or the waiting list were removed")
+    return Verification(position, pending, head, tuple(problems[:100]))
+
+
+_LOOSE = text(
+    "SELECT count(*) FROM core.audit_entries e"
+    " WHERE NOT EXISTS (SELECT 1 FROM core.audit_chain c WHERE c.entry_id = e.id)"
+    " AND NOT EXISTS (SELECT 1 FROM core.audit_pending p WHERE p.entry_id = e.id)"
+)
+
+
+async def _links_after(session: ReadSession, position: int) -> Sequence[Row[Any]]:
+    return await session.all(
+        select(
+            audit_chain.c.position.label("chain_position"),
+            audit_chain.c.entry_digest,
+            audit_chain.c.chain_hash,
+            audit_chain.c.entry_id,
+            (audit_entries.c.id.is_not(None)).label("is_present"),
+            *audit_entries.columns,
+        )
+        .select_from(audit_chain.outerjoin(audit_entries, audit_entries.c.id == audit_chain.c.entry_id))
+        .where(audit_chain.c.position > position)
+        .order_by(literal_column("chain_position"))
+        .limit(_VERIFY_BATCH)
+    )
+
+
+def _check_link(row: Row[Any], previous: bytes, expected_position: int) -> list[str]:
+    problems = []
+    if row.chain_position != expected_position:
+        problems.append(f"link {expected_position} is missing")
+    if not row.is_present:
+        problems.append(f"entry {row.entry_id} at link {row.chain_position} was deleted")
+    elif entry_digest(row) != row.entry_digest:
+        problems.append(f"entry {row.entry_id} at link {row.chain_position} was edited")
+    if next_link(previous, row.entry_digest) != row.chain_hash:
+        problems.append(f"link {row.chain_position} does not follow from the one before: edited or reordered")
+    return problems
+
+
+async def _check_heads(session: ReadSession, key: bytes, head: Head | None) -> list[str]:
+    heads = await session.all(
+        select(audit_heads, audit_chain.c.chain_hash.label("linked"))
+        .select_from(audit_heads.outerjoin(audit_chain, audit_chain.c.position == audit_heads.c.position))
+        .order_by(audit_heads.c.position)
+    )
+    problems = []
+    for row in heads:
+        stated = Head(row.position, row.chain_hash)
+        if not hmac.compare_digest(sign(key, stated), row.signature):
+            problems.append(f"the head at link {row.position} carries a wrong signature")
+        elif row.linked != row.chain_hash:
+            problems.append(f"the signed head at link {row.position} is not in the chain: cut off or rewritten")
+    newest = heads[-1].position if heads else 0
+    if (head.position if head else 0) > newest:
+        problems.append(f"links after {newest} carry no signed head")
+    return problems

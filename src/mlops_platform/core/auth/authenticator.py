@@ -1,0 +1,190 @@
+"""From the bytes of a request to a principal: one hash when the credential is known, one query when it is not."""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from sqlalchemy import and_, select
+
+from mlops_platform.core.auth.keys import is_key, key_digest
+from mlops_platform.core.auth.tables import credentials, principals, projects, role_bindings
+from mlops_platform.core.auth.tokens import read_token
+from mlops_platform.core.clock import Clock
+from mlops_platform.core.crypto.derive import derive_key
+from mlops_platform.core.db.database import Database
+from mlops_platform.core.db.session import ReadSession
+from mlops_platform.core.errors import MalformedRequest, Unauthenticated
+from mlops_platform.core.identity import Grant, Principal, PrincipalId, PrincipalKind, ProjectId, Role
+
+CHANNEL = "mlops_auth"
+# Revocation must be effective everywhere within 5 s. Notifications make it immediate; this bounds it without them.
+MAX_AGE_SECONDS = 3.0
+_MAX_CACHED = 10_000
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthKeys:
+    """The three keys that authentication needs, derived from `API_SECRET_KEY`."""
+
+    pepper: bytes
+    token: bytes
+    audit: bytes
+
+    @classmethod
+    def from_secret(cls, secret: str) -> "AuthKeys":
+        """Derive them."""
+        return cls(
+            derive_key(secret, "api-key pepper"), derive_key(secret, "service token"), derive_key(secret, "audit head")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request carries: a credential, and the project it names."""
+
+    secret: str
+    project: str | None
+    on_behalf_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    principal: Principal
+    stale_at: float
+    expires_at: float | None
+
+
+class Authenticator:
+    """Answers who is asking. Knows recent answers; forgets all of them when anything about access changes."""
+
+    def __init__(self, database: Database, keys: AuthKeys, clock: Clock) -> None:
+        self._database = database
+        self._keys = keys
+        self._clock = clock
+        self._known: dict[tuple[bytes, str | None], _Known] = {}
+        self._generation = 0
+
+    def forget(self) -> None:
+        """Drop every cached answer: a key, token, role or project has changed."""
+        self._generation += 1
+        self._known.clear()
+
+    def recall(self, presented: Presented) -> Principal | None:
+        """The principal if it is known and fresh: no I/O, for the hot paths."""
+        known = self._known.get((key_digest(self._keys.pepper, presented.secret), presented.project))
+        if known is None or known.stale_at < monotonic():
+            return None
+        if known.expires_at is not None and known.expires_at <= self._clock.now().timestamp():
+            return None
+        return _for(known.principal, presented)
+
+    async def authenticate(self, presented: Presented) -> Principal:
+        """The principal, or `Unauthenticated`. All refusals look alike."""
+        if recalled := self.recall(presented):
+            return recalled
+        generation = self._generation
+        async with self._database.read() as session:
+            known = await self._look_up(session, presented)
+        # A change that came in meanwhile may not be in what was just read: answer from it, but do not keep it.
+        if generation == self._generation:
+            if len(self._known) >= _MAX_CACHED:
+                self._known.clear()
+            self._known[key_digest(self._keys.pepper, presented.secret), presented.project] = known
+        return _for(known.principal, presented)
+
+    async def _look_up(self, session: ReadSession, presented: Presented) -> _Known:
+        now = self._clock.now()
+        statement = select(
+            credentials, principals.c.name.label("principal_name"), principals.c.kind.label("principal_kind")
+        ).join(principals, and_(principals.c.id == credentials.c.principal_id, principals.c.disabled_at.is_(None)))
+        if is_key(presented.secret):
+            statement = statement.where(credentials.c.digest == key_digest(self._keys.pepper, presented.secret))
+        elif token_id := read_token(self._keys.token, presented.secret, now):
+            statement = statement.where(credentials.c.id == token_id)
+        else:
+            raise Unauthenticated
+        row = await session.first(statement.where(credentials.c.revoked_at.is_(None)))
+        if row is None or (row.expires_at is not None and row.expires_at <= now):
+            raise Unauthenticated
+        project_id, project_name, grants = await _project_of(session, row.principal_id, row.project_id, presented.project)
+        principal = Principal(
+            id=PrincipalId(row.principal_id),
+            name=row.principal_name,
+            kind=PrincipalKind(row.principal_kind),
+            project=ProjectId(project_id),
+            project_name=project_name,
+            grants=grants,
+            scopes=tuple(row.scopes),
+            credential_id=row.id,
+            on_behalf_of=row.on_behalf_of,
+        )
+        expires_at = row.expires_at.timestamp() if row.expires_at else None
+        return _Known(principal, monotonic() + MAX_AGE_SECONDS, expires_at)
+
+
+async def _project_of(
+    session: ReadSession, principal_id: str, bound_to: str | None, named: str | None
+) -> tuple[str, str, tuple[Grant, ...]]:
+    """The project of a request and the grants in it. Naming a project that one does not see is like naming none."""
+    rows = await session.all(
+        select(projects.c.id, projects.c.name, role_bindings.c.role, role_bindings.c.pattern)
+        .join(projects, and_(projects.c.id == role_bindings.c.project_id, projects.c.archived_at.is_(None)))
+        .where(role_bindings.c.principal_id == principal_id)
+        .order_by(projects.c.name, role_bindings.c.id)
+    )
+    visible = {row.id: row.name for row in rows if bound_to in {None, row.id}}
+    chosen = [project_id for project_id, name in visible.items() if named is None or named in {name, project_id}]
+    if named is not None and not chosen:
+        raise MalformedRequest(
+            f"The project {named!r} named by X-MLOps-Project does not exist or this credential does not see it.",
+            hint="List the projects of this credential with: mlops project list.",
+        )
+    if len(chosen) > 1:
+        raise MalformedRequest(
+            "This credential sees several projects and the request names none.",
+            hint=f"Send the header X-MLOps-Project with one of: {', '.join(sorted(visible.values())[:20])}.",
+        )
+    if not chosen:
+        raise Unauthenticated
+    grants = tuple(Grant(Role(row.role), row.pattern) for row in rows if row.id == chosen[0])
+    return chosen[0], visible[chosen[0]], grants
+
+
+def read_credential(headers: Headers) -> Presented | None:
+    """The credential of a request: Bearer, `X-API-Key`, or the password of HTTP Basic (for stock clients)."""
+    secret = project = behalf = None
+    for name, value in headers:
+        match name:
+            case b"authorization":
+                secret = _from_authorization(value) or secret
+            case b"x-api-key":
+                secret = secret or value.decode("latin-1").strip()
+            case b"x-mlops-project" | b"x-mlflow-workspace":
+                project = value.decode("latin-1").strip() or None
+            case b"x-mlops-on-behalf-of":
+                behalf = value.decode("latin-1").strip()[:200] or None
+    return Presented(secret, project, behalf) if secret and len(secret) <= 4096 else None
+
+
+def _from_authorization(value: bytes) -> str | None:
+    scheme, _, rest = value.partition(b" ")
+    rest = rest.strip()
+    if scheme.lower() == b"bearer":
+        return rest.decode("latin-1")
+    if scheme.lower() == b"basic":
+        try:
+            return base64.b64decode(rest, validate=True).decode().partition(":")[2] or None
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return None
+
+
+def _for(principal: Principal, presented: Presented) -> Principal:
+    """Only a service may say for whom it acts: the audit names both."""
+    if presented.on_behalf_of and principal.kind is PrincipalKind.SERVICE:
+        return replace(principal, on_behalf_of=presented.on_behalf_of)
+    return principal

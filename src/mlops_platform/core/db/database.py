@@ -1,0 +1,83 @@
+"""The engine: a pool of connections that heals, and the two ways into it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from sqlalchemy import URL, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from mlops_platform.core.db.session import ReadSession, WriteSession, translated_errors
+from mlops_platform.core.settings import Settings
+
+APPLICATION_NAME = "mlops-platform"
+
+
+class Database:
+    """Opens sessions. One per process."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(postgresql_readonly=True)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[ReadSession]:
+        """A read-only transaction; the server refuses a write in it."""
+        async with translated_errors(), self._reading.connect() as connection:
+            yield ReadSession(connection)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[WriteSession]:
+        """A transaction that is durable when the block has ended, or undone when it raised."""
+        async with translated_errors(), self._engine.connect() as connection:
+            session = WriteSession(connection)
+            async with connection.begin():
+                yield session
+        session.committed()
+
+    async def ping(self) -> None:
+        """Raise `DependencyUnavailable` unless the database answers."""
+        async with self.read() as session:
+            await session.scalar(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self._engine.dispose()
+
+
+def open_database(settings: Settings, dsn: str, *, pool_size: int | None = None) -> Database:
+    """A database for the given URL, with the time-outs of the settings. Connects on first use."""
+    return Database(
+        create_async_engine(
+            sqlalchemy_url(dsn),
+            pool_size=pool_size or settings.database_pool_size,
+            max_overflow=0,
+            pool_timeout=settings.database_lock_timeout_seconds,
+            pool_recycle=1800,
+            connect_args={
+                "timeout": 5,
+                "server_settings": {
+                    "application_name": APPLICATION_NAME,
+                    "timezone": "UTC",
+                    "statement_timeout": str(int(settings.database_statement_timeout_seconds * 1000)),
+                    "lock_timeout": str(int(settings.database_lock_timeout_seconds * 1000)),
+                    "idle_in_transaction_session_timeout": "60000",
+                },
+            },
+        )
+    )
+
+
+def sqlalchemy_url(dsn: str) -> URL:
+    """A `postgresql://` URL, unix socket (`?host=/dir&port=`) or TCP, for SQLAlchemy over asyncpg."""
+    parts = urlsplit(dsn)
+    query = dict(parse_qsl(parts.query))
+    return URL.create(
+        "postgresql+asyncpg",
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        host=parts.hostname,
+        port=parts.port,
+        database=unquote(parts.path.lstrip("/")) or None,
+        query=query,
+    )

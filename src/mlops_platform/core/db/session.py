@@ -1,0 +1,108 @@
+"""Reading and writing sessions as distinct types, so that a GET cannot write by accident."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import CursorResult, Executable, Row
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mlops_platform.core.errors import DependencyUnavailable, PlatformError, StorageFull
+
+# SQLSTATE classes and codes that say "not now" and not "never": https://www.postgresql.org/docs/18/errcodes-appendix.html
+_AWAY_CLASSES = ("08", "57", "58")
+_BUSY_STATES = {"55P03", "40001", "40P01", "53300", "53200", "25P03", "25006"}
+_DISK_FULL = "53100"
+
+
+class ReadSession:
+    """A transaction that only reads."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def all(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        """Every row."""
+        return (await self._connection.execute(statement, parameters)).all()
+
+    async def first(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Row[Any] | None:
+        """The first row, if there is one."""
+        return (await self._connection.execute(statement, parameters)).first()
+
+    async def scalar(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Any:
+        """The first column of the first row, or None."""
+        return (await self._connection.execute(statement, parameters)).scalar()
+
+
+class WriteSession(ReadSession):
+    """A transaction that may change things; it commits when its block ends, and not before."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        super().__init__(connection)
+        self._callbacks: list[Callable[[], None]] = []
+
+    async def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run an insert, update or delete; a list of parameters runs it for each."""
+        return await self._connection.execute(statement, parameters)
+
+    async def driver(self) -> Any:
+        """The asyncpg connection beneath, within this transaction, for COPY and unnest in repositories."""
+        raw = await self._connection.get_raw_connection()
+        # SQLAlchemy's adapter begins its transaction at the first statement that goes through it.
+        await self._connection.exec_driver_sql("SELECT 1")
+        return raw.driver_connection
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part that may fail alone: what it changed is undone and the transaction goes on."""
+        async with self._connection.begin_nested():
+            yield
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the change is durable, for in-process wake-ups; it must not fail."""
+        self._callbacks.append(callback)
+
+    def committed(self) -> None:
+        """Run the callbacks. Called by `Database.write` alone."""
+        for callback in self._callbacks:
+            callback()
+
+
+def violated_constraint(error: IntegrityError) -> str | None:
+    """The name of the constraint that a statement ran into."""
+    cause = getattr(error.orig, "__cause__", None)
+    return getattr(cause, "constraint_name", None)
+
+
+@asynccontextmanager
+async def translated_errors() -> AsyncIterator[None]:
+    """Turn the driver's ways of saying "not now" into the one error that callers know."""
+    try:
+        yield
+    except PlatformError:
+        raise
+    except PoolTimeout as error:
+        raise DependencyUnavailable("database", "All database connections are busy.", retry_after_seconds=1) from error
+    except DBAPIError as error:
+        raise _translate(error) from error
+    except (OSError, TimeoutError) as error:
+        if isinstance(error, FileNotFoundError | ConnectionError | TimeoutError) or error.errno is not None:
+            raise DependencyUnavailable("database") from error
+        raise
+
+
+def _translate(error: DBAPIError) -> Exception:
+    state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or "")
+    if state == _DISK_FULL:
+        return StorageFull("The database has no space left; nothing was changed.", hint="Free space on its volume.")
+    if error.connection_invalidated or state.startswith(_AWAY_CLASSES):
+        return DependencyUnavailable("database")
+    if state in _BUSY_STATES:
+        return DependencyUnavailable(
+            "database", "The database is busy with a conflicting change; nothing was changed.", retry_after_seconds=1
+        )
+    return error

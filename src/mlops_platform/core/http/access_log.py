@@ -1,0 +1,42 @@
+"""Access lines, gathered and written in batches: a line per request must not cost a write per request."""
+
+import asyncio
+import random
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger("mlops_platform.access")
+
+_FLUSH_SECONDS = 0.5
+_FLUSH_LINES = 500
+
+
+class AccessLog:
+    """Buffers lines for at most half a second. Of successful hot requests, only the sampled share is kept."""
+
+    def __init__(self, service: str, sample: float) -> None:
+        self._service = service
+        self._sample = sample
+        self._lines: list[dict[str, Any]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take one line."""
+        is_hot = line.pop("sampled")
+        if is_hot and line["status"] < 400 and self._sample < 1 and random.random() >= self._sample:  # noqa: S311  # sampling
+            return
+        self._lines.append(line)
+        if len(self._lines) >= _FLUSH_LINES:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        for line in lines:
+            log.info("access", service=self._service, **line)

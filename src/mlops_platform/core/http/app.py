@@ -1,0 +1,109 @@
+"""One FastAPI app per service, all built alike."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from mlops_platform.contracts.common import Problem
+from mlops_platform.core.errors import ConfigurationError
+from mlops_platform.core.http import problems, system
+from mlops_platform.core.http.edge import Edge
+from mlops_platform.core.http.platform import access, record
+from mlops_platform.core.http.routing import undeclared_routes
+from mlops_platform.core.http.service import Service
+from mlops_platform.core.identity import Permission
+from mlops_platform.core.telemetry.metrics import ServiceMetrics
+from mlops_platform.core.work.runtime import Runtime
+
+METRICS_READ = Permission("metrics:read")
+_ROUTERS = (system.router, access.router, record.router)
+
+
+class ServiceApp:
+    """The ASGI app of a service: the edge around FastAPI, and the lifetime of what it keeps in memory."""
+
+    def __init__(self, service: Service, runtime: Runtime) -> None:
+        self.service = service
+        self.runtime = runtime
+        self.metrics = ServiceMetrics(service.name)
+        self.fastapi = _fastapi(service, runtime, self.metrics)
+        public = system.PUBLIC_PATHS if runtime.settings.metrics_public else system.PUBLIC_PATHS - {"/metrics"}
+        self.edge = Edge(
+            self.fastapi,
+            runtime=runtime,
+            public_paths=public,
+            hot_routes=service.hot_routes,
+            metrics=self.metrics,
+            service=service.name,
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.edge(scope, receive, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Any]:
+        """Keep the service's own state alive; its duties get it too."""
+        opened: AbstractAsyncContextManager[Any] = self.service.state(self.runtime) if self.service.state else nullcontext()
+        async with opened as state:
+            self.fastapi.state.service = self.edge.state = state
+            yield state
+
+
+def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> FastAPI:
+    # Its own documentation routes are off: ours work without a network. No telemetry, no default exception pages.
+    app = FastAPI(title=service.title, description=service.description, openapi_url=None, docs_url=None, redoc_url=None)
+    for router in (*_ROUTERS, *service.routers):
+        app.router.routes.extend(router.routes)
+    undeclared = undeclared_routes(app.routes, system.PUBLIC_ROUTES)
+    if undeclared:
+        raise ConfigurationError(f"{service.name}: routes without a permission: {'; '.join(undeclared)}.")
+    problems.install(app)
+    app.state.name = service.name
+    app.state.runtime = runtime
+    app.state.service = None
+    app.state.metrics = metrics
+    app.state.checks = {name: _bound(check, runtime) for name, check in service.dependencies.items()}
+    app.state.openapi_json = cache(lambda: json.dumps(openapi_document(app)).encode())
+    return app
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the ways to send a credential and problem+json as the form of every error."""
+    document = get_openapi(
+        title=app.title,
+        version="1.0",
+        description=app.description,
+        routes=app.routes,
+        separate_input_output_schemas=False,
+    )
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {
+        "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key or a service token."},
+        "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    components.setdefault("schemas", {}).setdefault("Problem", Problem.model_json_schema(ref_template=_REF))
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _document_errors(operation)
+            if path not in system.PUBLIC_ROUTES:
+                operation["security"] = [{"apiKey": []}, {"apiKeyHeader": []}]
+    return document
+
+
+_REF = "#/components/schemas/{model}"
+
+
+def _document_errors(operation: dict[str, Any]) -> None:
+    """Errors are problem+json, and the framework's own validation error schema is not what we send."""
+    for status, response in operation["responses"].items():
+        if (status.startswith(("4", "5")) and status != "503") or "Problem" in json.dumps(response):
+            response["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
+
+
+def _bound(check: Callable[[Runtime], Any], runtime: Runtime) -> Callable[[], Any]:
+    return lambda: check(runtime)

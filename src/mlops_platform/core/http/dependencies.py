@@ -1,0 +1,56 @@
+"""What an endpoint asks for: the caller, a reading session, or a unit of work."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from mlops_platform.core.db.session import ReadSession
+from mlops_platform.core.http import idempotency
+from mlops_platform.core.identity import Principal
+from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.core.work.unit import UnitOfWork
+
+
+def current_runtime(request: Request) -> Runtime:
+    """The collaborators of this process."""
+    return request.app.state.runtime  # type: ignore[no-any-return]
+
+
+def current_state(request: Request) -> Any:
+    """What this service keeps in memory."""
+    return request.app.state.service
+
+
+def current_principal(request: Request) -> Principal:
+    """The caller; the authentication layer has put it there."""
+    return request.scope["state"]["principal"]  # type: ignore[no-any-return]
+
+
+async def reading_session(request: Request) -> AsyncIterator[ReadSession]:
+    """A read-only transaction for the time of the endpoint."""
+    async with current_runtime(request).database.read() as session:
+        yield session
+
+
+async def unit_of_work(request: Request) -> AsyncIterator[UnitOfWork]:
+    """A transaction that commits when the endpoint has returned, before the response leaves."""
+    runtime = current_runtime(request)
+    async with runtime.database.write() as session:
+        work = UnitOfWork(
+            session,
+            current_principal(request),
+            runtime.clock,
+            request.scope["state"].get("request_id"),
+            request.scope["state"].get("trace_parent"),
+        )
+        session.after_commit(lambda: runtime.signals.send("events"))
+        await idempotency.claim(request, work)
+        yield work
+
+
+RuntimeOf = Annotated[Runtime, Depends(current_runtime)]
+StateOf = Annotated[Any, Depends(current_state)]
+Caller = Annotated[Principal, Depends(current_principal)]
+Reading = Annotated[ReadSession, Depends(reading_session, scope="function")]
+Work = Annotated[UnitOfWork, Depends(unit_of_work, scope="function")]

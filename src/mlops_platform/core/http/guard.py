@@ -1,0 +1,79 @@
+"""The allowlist of hosts and origins: what keeps a web page, or a rebound DNS name, away from a laptop's services."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from mlops_platform.core.errors import ForbiddenOrigin
+from mlops_platform.core.settings import Settings
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_SERVICES = ("model-registry", "feature-store", "experiment-tracking", "pipeline-orchestrator", "ab-testing")
+_OTHERS = ("console", "prometheus", "grafana", "alertmanager", "host.docker.internal")
+_KUBERNETES = ("{}-service", "{}-service.mlops-platform", "{}-service.mlops-platform.svc.cluster.local")
+# Probes and scrapers come with a pod address as host.
+UNGUARDED_PATHS = frozenset({"/health", "/health/", "/ready", "/metrics"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class HostGuard:
+    """Decides by Host, Origin and Sec-Fetch-Site whether a request may go on."""
+
+    def __init__(self, settings: Settings) -> None:
+        names = [*_LOOPBACK, *_SERVICES, *_OTHERS, *settings.allowed_hosts]
+        names += [form.format(service) for service in _SERVICES for form in _KUBERNETES]
+        if settings.host not in {"0.0.0.0", "::"}:  # noqa: S104  # compared, not bound
+            names.append(settings.host)
+        self._hosts = frozenset(name.lower() for name in names)
+        self._passed: set[bytes] = set()
+
+    def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise `ForbiddenOrigin` unless host and origin are allowed."""
+        if path in UNGUARDED_PATHS:
+            return
+        host: bytes | None = None
+        for name, value in headers:
+            if name == b"host":
+                if host is not None:
+                    raise ForbiddenOrigin("The request has several Host headers.")
+                host = value
+            elif name == b"origin":
+                self._check_origin(value)
+            elif name == b"sec-fetch-site" and value == b"cross-site" and method not in _SAFE_METHODS:
+                raise ForbiddenOrigin("A page of another site may not send this request.")
+        if host not in self._passed:
+            self._check_host(host)
+
+    def _check_host(self, host: bytes | None) -> None:
+        name = _host_name((host or b"").decode("latin-1"))
+        if name not in self._hosts:
+            raise ForbiddenOrigin(
+                f"The host {name[:100]!r} is not on the allowlist.",
+                hint="If this name is yours, add it to MLOPS_ALLOWED_HOSTS.",
+            )
+        if host is not None and len(self._passed) < 1000:
+            self._passed.add(host)
+
+    def _check_origin(self, origin: bytes) -> None:
+        name = _origin_name(origin.decode("latin-1"))
+        if name not in self._hosts:
+            raise ForbiddenOrigin(
+                f"The origin {origin.decode('latin-1')[:100]!r} is not on the allowlist.",
+                hint="If this site is yours, add its host to MLOPS_ALLOWED_HOSTS.",
+            )
+
+
+def _host_name(host: str) -> str:
+    """The name of a Host header, without its port; empty for anything odd."""
+    host = host.strip().lower().removesuffix(".")
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, _, port = host.partition(":")
+    return name if not port or port.isdigit() else ""
+
+
+def _origin_name(origin: str) -> str:
+    try:
+        parts = urlsplit(origin.strip())
+    except ValueError:
+        return ""
+    return (parts.hostname or "").lower() if parts.scheme in {"http", "https"} else ""

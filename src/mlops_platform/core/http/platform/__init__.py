@@ -1,0 +1,1 @@
+"""`/api/platform/...`: identity, audit and events, on all five services."""

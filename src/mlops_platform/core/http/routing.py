@@ -1,0 +1,155 @@
+"""Routers whose routes must say who may call them, and read their bodies within limits."""
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+from fastapi.params import Depends as DependsMarker
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from mlops_platform.contracts.common import Problem
+from mlops_platform.core.errors import (
+    ContentTooLarge,
+    DependencyUnavailable,
+    MalformedRequest,
+    PermissionDenied,
+    PlatformError,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+from mlops_platform.core.http import idempotency
+from mlops_platform.core.identity import Permission, Principal
+
+JSON_SUFFIX = "+json"
+
+
+class Requires:
+    """The permission that a route declares; as a dependency it enforces it.
+
+    `resource` names the path parameter that holds the resource's name, for grants that are limited to name patterns.
+    """
+
+    def __init__(self, permission: Permission, resource: str | None) -> None:
+        self.permission = permission
+        self.resource = resource
+
+    def __call__(self, request: Request) -> None:
+        principal: Principal = request.scope["state"]["principal"]
+        principal.require(self.permission, request.path_params.get(self.resource) if self.resource else None)
+
+
+def requires(permission: Permission, *, resource: str | None = None) -> DependsMarker:
+    """Declare what the caller of a route must be allowed to do."""
+    return Depends(Requires(permission, resource))  # type: ignore[no-any-return]
+
+
+class PlatformRequest(Request):
+    """A request whose body is bounded, and whose JSON is strict: no NaN, no bad UTF-8, no bottomless nesting."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            limit = self.app.state.runtime.settings.max_body_bytes
+            self._body = b"".join([chunk async for chunk in limited(self.stream(), limit)])
+        return self._body
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = read_json(await self.body(), self.app.state.runtime.settings.max_json_depth)
+        return self._json
+
+
+class PlatformRoute(APIRoute):
+    """Checks the content type, reads within limits, and answers a repeated `Idempotency-Key` with its first answer."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        original = super().get_route_handler()
+        reads_json = self.body_field is not None
+
+        async def handle(request: Request) -> Response:
+            request = PlatformRequest(request.scope, request.receive)
+            if reads_json and not is_json(request.headers.get("content-type")) and await request.body():
+                given = request.headers.get("content-type", "nothing")
+                raise UnsupportedMediaType(
+                    f"This route reads JSON, and the content type is {given!r}.",
+                    hint="Send the header 'Content-Type: application/json'.",
+                )
+            try:
+                response = await original(request)
+            except idempotency.Replay as replay:
+                return replay.response()
+            await idempotency.remember(request, response)
+            return response
+
+        return handle
+
+
+def platform_router(*, tags: list[str]) -> APIRouter:
+    """A router whose routes are `PlatformRoute`s and document the errors that any of them can answer."""
+    common = problems(Unauthenticated, PermissionDenied, DependencyUnavailable)
+    return APIRouter(route_class=PlatformRoute, tags=list(tags), responses=common)
+
+
+def problems(*errors: type[PlatformError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route: what can go wrong, for the API's documentation."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        known = by_status.get(error.status)
+        description = f"{known['description']}; {error.code}" if known else f"{error.title}: {error.code}"
+        by_status[error.status] = {"model": Problem, "description": description}
+    return by_status
+
+
+def declared_permission(route: APIRoute) -> Permission | None:
+    """What a route declares with `requires`; None when it declares nothing."""
+    for marker in route.dependencies:
+        if isinstance(marker.dependency, Requires):
+            return marker.dependency.permission
+    return None
+
+
+def undeclared_routes(routes: Iterable[Any], public: frozenset[str]) -> list[str]:
+    """The routes that nobody guards and that are not on the public list. The app refuses to start with any."""
+    return [
+        f"{','.join(sorted(getattr(route, 'methods', None) or ['?']))} {getattr(route, 'path', route)}"
+        for route in routes
+        if getattr(route, "path", None) not in public
+        and not (isinstance(route, APIRoute) and declared_permission(route) is not None)
+    ]
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a content type says JSON."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith(JSON_SUFFIX))
+
+
+async def limited(chunks: Any, limit: int) -> Any:
+    """Pass chunks on until they exceed `limit` bytes together."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise ContentTooLarge(f"The body is larger than {limit} bytes, the most that this route accepts.")
+        yield chunk
+
+
+def read_json(body: bytes, max_depth: int) -> Any:
+    """Strict JSON, or `MalformedRequest` with the place."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedRequest(f"The body is not valid JSON: {error}") from error
+    if body.count(b"[") + body.count(b"{") > max_depth and _depth(value, max_depth) > max_depth:
+        raise MalformedRequest(f"The JSON is nested deeper than {max_depth} levels.")
+    return value
+
+
+def _depth(value: Any, limit: int) -> int:
+    depth, level = 0, [value]
+    while level and depth <= limit:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        depth += bool(containers)
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+    return depth

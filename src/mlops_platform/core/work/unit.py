@@ -1,0 +1,73 @@
+"""One change: its transaction, its author, its audit entry and its events."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_platform.core.audit.record import AuditEntry, record
+from mlops_platform.core.clock import Clock
+from mlops_platform.core.db.session import WriteSession
+from mlops_platform.core.events.outbox import LINEAGE_STATED, Event, append, new_event_id
+from mlops_platform.core.identity import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class UnitOfWork:
+    """What a service object needs to change something. Everything in it commits together or not at all."""
+
+    session: WriteSession
+    principal: Principal
+    clock: Clock
+    request_id: str | None = None
+    trace_parent: str | None = None
+
+    async def audit(
+        self,
+        action: str,
+        resource: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        """State who did what; the states before and after are kept as digests, `detail` as it is (no secrets)."""
+        entry = AuditEntry(
+            principal=self.principal,
+            action=action,
+            resource=resource,
+            occurred_at=self.clock.now(),
+            before=before,
+            after=after,
+            detail=detail,
+            request_id=self.request_id,
+        )
+        await record(self.session, entry)
+
+    async def emit(self, event_type: str, subject: str, data: Mapping[str, Any]) -> None:
+        """Write an event to the outbox; it is published once this change is durable."""
+        await append(self.session, [self._event(event_type, subject, data)])
+
+    async def link(self, subject: str, relation: str, target: str) -> None:
+        """State a lineage edge between two URNs; the Model Registry keeps the graph."""
+        await self.emit(LINEAGE_STATED, subject, {"subject": subject, "relation": relation, "object": target})
+
+    def urn(self, kind: str, name: str) -> str:
+        """The stable name of a thing of this project."""
+        return urn(self.principal.project, kind, name)
+
+    def _event(self, event_type: str, subject: str, data: Mapping[str, Any]) -> Event:
+        return Event(
+            id=new_event_id(),
+            type=event_type,
+            subject=subject,
+            project_id=self.principal.project,
+            data=data,
+            occurred_at=self.clock.now(),
+            principal_id=self.principal.id,
+            trace_parent=self.trace_parent,
+        )
+
+
+def urn(project_id: str, kind: str, name: str) -> str:
+    """`urn:mlops:<project>:<kind>:<name>`."""
+    return f"urn:mlops:{project_id}:{kind}:{name}"
