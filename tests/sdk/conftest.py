@@ -1,11 +1,14 @@
 """What the tests of the client share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sdk.server import Answer, FakeService, fake_service
 
+from mlops_platform.sdk import Platform
 from mlops_platform.sdk.settings import ClientSettings, Service
 
 
@@ -23,3 +26,17 @@ def settings_for(tmp_path: Path) -> Callable[..., ClientSettings]:
         return ClientSettings(**(fields | changes))
 
     return make
+
+
+@pytest.fixture
+def connected(
+    settings_for: Callable[..., ClientSettings],
+) -> Callable[..., AbstractContextManager[tuple[FakeService, Platform]]]:
+    """A small server with the given answers, and a client of it."""
+
+    @contextmanager
+    def connect(answer: Answer, **changes: Any) -> Iterator[tuple[FakeService, Platform]]:
+        with fake_service(answer) as service, Platform(settings=settings_for(service.url, **changes)) as platform:
+            yield service, platform
+
+    return connect

@@ -11,8 +11,12 @@ __all__ = ["AsyncPlatform", "Platform"]
 # The one package that exports: `from mlops_platform.sdk import Platform` is what a newcomer types, and lazily it costs
 # the modules that need only `sdk.settings` or `sdk.errors` nothing.
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from mlops_platform.sdk import platform
+    if name == "Platform":
+        from mlops_platform.sdk._sync.platform import Platform
 
-        return getattr(platform, name)
+        return Platform
+    if name == "AsyncPlatform":
+        from mlops_platform.sdk._async.platform import AsyncPlatform
+
+        return AsyncPlatform
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -78,10 +78,11 @@ class Recorder:
         queue.append((path, key, value, step, at_milliseconds))
         if self._thread is None:
             self._start()
-        if len(queue) >= BATCH_POINTS and not self._wake.is_set():
+        waiting = len(queue)
+        if waiting >= QUEUE_POINTS:
+            self._overflow()
+        elif waiting >= BATCH_POINTS and not self._wake.is_set():
             self._wake.set()
-            if len(queue) >= QUEUE_POINTS:
-                self._overflow()
 
     def request(self, method: str, path: str, body: Any) -> None:
         """Record a request that follows what was recorded before it."""

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from mlops_platform.sdk._async.ab_testing import AsyncABTesting
-from mlops_platform.sdk._async.admin import AsyncAdmin
 from mlops_platform.sdk._async.client import AsyncPool, AsyncTransports
-from mlops_platform.sdk._async.features import AsyncFeatures
-from mlops_platform.sdk._async.pipelines import AsyncPipelines
-from mlops_platform.sdk._async.tracking import AsyncTracking
 from mlops_platform.sdk.settings import ClientSettings, Service, load_client_settings
+
+if TYPE_CHECKING:
+    from mlops_platform.sdk._async.ab_testing import AsyncABTesting
+    from mlops_platform.sdk._async.admin import AsyncAdmin
+    from mlops_platform.sdk._async.features import AsyncFeatures
+    from mlops_platform.sdk._async.pipelines import AsyncPipelines
+    from mlops_platform.sdk._async.registry import AsyncRegistry
+    from mlops_platform.sdk._async.tracking import AsyncTracking
+
+# Each part brings the wire types of its service, which take longer to import than all else here: it is loaded at first use.
 
 
 class AsyncPlatform:
@@ -43,32 +48,51 @@ class AsyncPlatform:
         self._pool = AsyncPool(self.settings, transport)
 
     @cached_property
-    def tracking(self) -> AsyncTracking:
+    def registry(self) -> "AsyncRegistry":
+        """Models, versions, artifacts, aliases, lineage."""
+        from mlops_platform.sdk._async.registry import AsyncRegistry
+
+        return AsyncRegistry(self._pool, self.settings)
+
+    @cached_property
+    def tracking(self) -> "AsyncTracking":
         """Experiments and runs."""
+        from mlops_platform.sdk._async.tracking import AsyncTracking
+
         return AsyncTracking(self._pool, self.settings)
 
     @cached_property
-    def features(self) -> AsyncFeatures:
+    def features(self) -> "AsyncFeatures":
         """Feature sets, online values, training sets."""
+        from mlops_platform.sdk._async.features import AsyncFeatures
+
         return AsyncFeatures(self._pool, self.settings)
 
     @cached_property
-    def pipelines(self) -> AsyncPipelines:
+    def pipelines(self) -> "AsyncPipelines":
         """Pipelines, runs, schedules, logs."""
+        from mlops_platform.sdk._async.pipelines import AsyncPipelines
+
         return AsyncPipelines(self._pool, self.settings)
 
     @cached_property
-    def ab(self) -> AsyncABTesting:
+    def ab(self) -> "AsyncABTesting":
         """A/B tests."""
+        from mlops_platform.sdk._async.ab_testing import AsyncABTesting
+
         return AsyncABTesting(self._pool, self.settings)
 
     @cached_property
-    def admin(self) -> AsyncAdmin:
+    def admin(self) -> "AsyncAdmin":
         """Identity, projects, audit, events."""
+        from mlops_platform.sdk._async.admin import AsyncAdmin
+
         return AsyncAdmin(self._pool, self.settings)
 
-    def service(self, service: Service) -> AsyncAdmin:
+    def service(self, service: Service) -> "AsyncAdmin":
         """Health and the other common routes of one service."""
+        from mlops_platform.sdk._async.admin import AsyncAdmin
+
         return AsyncAdmin(self._pool, self.settings, service)
 
     async def aclose(self) -> None:

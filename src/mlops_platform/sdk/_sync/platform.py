@@ -4,15 +4,20 @@
 from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from mlops_platform.sdk._sync.ab_testing import ABTesting
-from mlops_platform.sdk._sync.admin import Admin
 from mlops_platform.sdk._sync.client import Pool, Transports
-from mlops_platform.sdk._sync.features import Features
-from mlops_platform.sdk._sync.pipelines import Pipelines
-from mlops_platform.sdk._sync.tracking import Tracking
 from mlops_platform.sdk.settings import ClientSettings, Service, load_client_settings
+
+if TYPE_CHECKING:
+    from mlops_platform.sdk._sync.ab_testing import ABTesting
+    from mlops_platform.sdk._sync.admin import Admin
+    from mlops_platform.sdk._sync.features import Features
+    from mlops_platform.sdk._sync.pipelines import Pipelines
+    from mlops_platform.sdk._sync.registry import Registry
+    from mlops_platform.sdk._sync.tracking import Tracking
+
+# Each part brings the wire types of its service, which take longer to import than all else here: it is loaded at first use.
 
 
 class Platform:
@@ -44,32 +49,51 @@ class Platform:
         self._pool = Pool(self.settings, transport)
 
     @cached_property
-    def tracking(self) -> Tracking:
+    def registry(self) -> "Registry":
+        """Models, versions, artifacts, aliases, lineage."""
+        from mlops_platform.sdk._sync.registry import Registry
+
+        return Registry(self._pool, self.settings)
+
+    @cached_property
+    def tracking(self) -> "Tracking":
         """Experiments and runs."""
+        from mlops_platform.sdk._sync.tracking import Tracking
+
         return Tracking(self._pool, self.settings)
 
     @cached_property
-    def features(self) -> Features:
+    def features(self) -> "Features":
         """Feature sets, online values, training sets."""
+        from mlops_platform.sdk._sync.features import Features
+
         return Features(self._pool, self.settings)
 
     @cached_property
-    def pipelines(self) -> Pipelines:
+    def pipelines(self) -> "Pipelines":
         """Pipelines, runs, schedules, logs."""
+        from mlops_platform.sdk._sync.pipelines import Pipelines
+
         return Pipelines(self._pool, self.settings)
 
     @cached_property
-    def ab(self) -> ABTesting:
+    def ab(self) -> "ABTesting":
         """A/B tests."""
+        from mlops_platform.sdk._sync.ab_testing import ABTesting
+
         return ABTesting(self._pool, self.settings)
 
     @cached_property
-    def admin(self) -> Admin:
+    def admin(self) -> "Admin":
         """Identity, projects, audit, events."""
+        from mlops_platform.sdk._sync.admin import Admin
+
         return Admin(self._pool, self.settings)
 
-    def service(self, service: Service) -> Admin:
+    def service(self, service: Service) -> "Admin":
         """Health and the other common routes of one service."""
+        from mlops_platform.sdk._sync.admin import Admin
+
         return Admin(self._pool, self.settings, service)
 
     def close(self) -> None:
