@@ -11,6 +11,7 @@ from tests.sdk.server import Reply, fake_service, problem
 
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.errors import (
+    ApiError,
     Conflict,
     InvalidRequest,
     NotFound,
@@ -77,13 +78,14 @@ class TestRetries:
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 500])
     def test_what_is_final_is_asked_once(self, connected, status):
-        with connected(in_turn(problem(status))) as (service, platform), pytest.raises(Exception, match="It is so"):
-            platform.tracking.create_experiment("e")
+        with connected(in_turn(problem(status))) as (service, platform):
+            with pytest.raises(ApiError, match="It is so"):
+                platform.tracking.create_experiment("e")
             assert len(service.seen) == 1
 
     def test_a_conflict_with_a_time_to_come_back_is_tried_again(self, connected):
         busy = problem(409, "idempotency_key_in_use", headers={"Retry-After": "0"})
-        with connected(in_turn(busy, Reply(201, EXPERIMENT))) as (_service, platform):
+        with connected(in_turn(busy, Reply(201, EXPERIMENT))) as (_, platform):
             assert platform.tracking.create_experiment("e").name == "e"
 
 
@@ -103,13 +105,13 @@ class TestErrors:
         ],
     )
     def test_each_status_has_its_type(self, connected, status, kind):
-        with connected(in_turn(problem(status)), retries=1) as (_service, platform), pytest.raises(kind):
+        with connected(in_turn(problem(status)), retries=1) as (_, platform), pytest.raises(kind):
             platform.tracking.get_run("a")
 
     def test_code_request_id_hint_and_fields_arrive(self, connected):
         fields = [{"field": "name", "message": "is too long", "value": "xxx"}]
         reply = problem(422, "invalid_input", request_id="r-1", hint="Shorten it.", errors=fields)
-        with connected(in_turn(reply)) as (_service, platform), pytest.raises(InvalidRequest) as caught:
+        with connected(in_turn(reply)) as (_, platform), pytest.raises(InvalidRequest) as caught:
             platform.tracking.create_experiment("xxx")
         error = caught.value
         assert (error.status, error.code, error.request_id, error.hint) == (422, "invalid_input", "r-1", "Shorten it.")
@@ -141,11 +143,9 @@ class TestErrors:
             release.wait(5)
             return Reply()
 
-        with (
-            connected(hang, timeout_seconds=0.2, retries=1) as (_service, platform),
-            pytest.raises(RequestTimedOut, match="MLOPS_TIMEOUT_SECONDS"),
-        ):
-            platform.tracking.get_run("a")
+        with connected(hang, timeout_seconds=0.2, retries=1) as (_, platform):
+            with pytest.raises(RequestTimedOut, match="MLOPS_TIMEOUT_SECONDS"):
+                platform.tracking.get_run("a")
             release.set()
 
 
@@ -159,13 +159,13 @@ class TestCredentials:
     def test_a_redirect_is_not_followed_with_the_key(self, connected):
         with fake_service() as elsewhere:
             moved = Reply(307, {}, {"Location": elsewhere.url})
-            with connected(in_turn(moved)) as (_service, platform), pytest.raises(Exception, match="307"):
+            with connected(in_turn(moved)) as (_, platform), pytest.raises(ApiError, match="307"):
                 platform.tracking.get_run("a")
             assert elsewhere.seen == []
 
     def test_without_a_key_401_says_where_one_is_looked_for(self, connected):
         with (
-            connected(in_turn(problem(401)), credential=None) as (_service, platform),
+            connected(in_turn(problem(401)), credential=None) as (_, platform),
             pytest.raises(Unauthenticated, match="MLOPS_API_KEY"),
         ):
             platform.tracking.get_run("a")
