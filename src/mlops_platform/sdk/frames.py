@@ -51,6 +51,15 @@ def to_arrow_ipc(table: Any) -> bytes:
     return content
 
 
+def read_parquet(path: str) -> Any:
+    """A Parquet file as a table."""
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingPackage("Reading Parquet needs pyarrow.", hint="pip install pyarrow") from error
+    return parquet.read_table(path)
+
+
 def typed_features(features: Mapping[str, str] | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """`{"age": "int"}` or the list that the wire has."""
     if isinstance(features, Mapping):

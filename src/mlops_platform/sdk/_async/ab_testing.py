@@ -63,8 +63,16 @@ class AsyncABTesting:
         """End the test; with a winner all units get the winner's model version, else the control's."""
         return await self._client.send("POST", f"{_test(name)}/stop", ABTest, json=given(winner=winner, note=note))
 
+    async def archive(self, name: str) -> ABTest:
+        """Put a stopped test out of sight; its results stay."""
+        return await self._client.send("POST", f"{_test(name)}/archive", ABTest)
+
     async def delete(self, name: str) -> None:
+        """Hide the test; `restore` takes it back."""
         await self._client.request("DELETE", _test(name))
+
+    async def restore(self, name: str) -> ABTest:
+        return await self._client.send("POST", f"{_test(name)}/restore", ABTest)
 
     async def route(self, name: str, user_id: str) -> Route:
         """Which model version a unit gets: the same one each time. Notes that the unit met the variant."""

@@ -72,9 +72,10 @@ class AsyncAdmin:
     def keys(self, *, limit: int | None = None) -> AsyncIterator[ApiKey]:
         return self._client.pages(ApiKey, "/api/platform/keys", limit=limit)
 
-    async def rotate_key(self, key_id: str) -> NewApiKey:
-        """A second live key beside the first, which is then revoked when nobody uses it any more."""
-        return await self._client.send("POST", f"/api/platform/keys/{segment(key_id)}/rotate", NewApiKey)
+    async def rotate_key(self, key_id: str, *, overlap_seconds: int | None = None) -> NewApiKey:
+        """A successor; the old key goes on for `overlap_seconds` (a day unless said otherwise)."""
+        path = f"/api/platform/keys/{segment(key_id)}/rotate"
+        return await self._client.send("POST", path, NewApiKey, params=given(overlap_seconds=overlap_seconds))
 
     async def revoke_key(self, key_id: str) -> None:
         await self._client.request("DELETE", f"/api/platform/keys/{segment(key_id)}")

@@ -64,8 +64,16 @@ class ABTesting:
         """End the test; with a winner all units get the winner's model version, else the control's."""
         return self._client.send("POST", f"{_test(name)}/stop", ABTest, json=given(winner=winner, note=note))
 
+    def archive(self, name: str) -> ABTest:
+        """Put a stopped test out of sight; its results stay."""
+        return self._client.send("POST", f"{_test(name)}/archive", ABTest)
+
     def delete(self, name: str) -> None:
+        """Hide the test; `restore` takes it back."""
         self._client.request("DELETE", _test(name))
+
+    def restore(self, name: str) -> ABTest:
+        return self._client.send("POST", f"{_test(name)}/restore", ABTest)
 
     def route(self, name: str, user_id: str) -> Route:
         """Which model version a unit gets: the same one each time. Notes that the unit met the variant."""

@@ -73,9 +73,10 @@ class Admin:
     def keys(self, *, limit: int | None = None) -> Iterator[ApiKey]:
         return self._client.pages(ApiKey, "/api/platform/keys", limit=limit)
 
-    def rotate_key(self, key_id: str) -> NewApiKey:
-        """A second live key beside the first, which is then revoked when nobody uses it any more."""
-        return self._client.send("POST", f"/api/platform/keys/{segment(key_id)}/rotate", NewApiKey)
+    def rotate_key(self, key_id: str, *, overlap_seconds: int | None = None) -> NewApiKey:
+        """A successor; the old key goes on for `overlap_seconds` (a day unless said otherwise)."""
+        path = f"/api/platform/keys/{segment(key_id)}/rotate"
+        return self._client.send("POST", path, NewApiKey, params=given(overlap_seconds=overlap_seconds))
 
     def revoke_key(self, key_id: str) -> None:
         self._client.request("DELETE", f"/api/platform/keys/{segment(key_id)}")
