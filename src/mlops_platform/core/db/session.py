@@ -16,6 +16,9 @@ _AWAY_CLASSES = ("08", "57", "58")
 _BUSY_STATES = {"55P03", "40001", "40P01", "53300", "53200", "25P03", "25006"}
 _DISK_FULL = "53100"
 
+Record = Row[Any]
+"""A row as a session gives it; services name it without importing SQL."""
+
 
 class ReadSession:
     """A transaction that only reads."""

@@ -41,7 +41,7 @@ class Account:
 
 
 def server_account(*, name: str | None = None, data_owner: int | None = None) -> Account:
-    """Ours; as root the owner of the existing data, else the named user, else `mlops` (made if it can be), else `nobody`."""
+    """Ours; as root the owner of existing data, else the named user, else `mlops` (made if it can be) or `nobody`."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid(), switch=False)
     if data_owner:

@@ -5,9 +5,11 @@ import importlib.util
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 
 from mlops_platform.core.db.embedded.account import Account
+from mlops_platform.core.db.embedded.places import make_missing
 from mlops_platform.core.errors import ConfigurationError
 
 MAJOR_VERSION = "18"
@@ -39,9 +41,11 @@ def _in_wheel() -> Path:
 
 def _copied(original: Path, copies: Path, account: Account) -> Path:
     target = copies / f"postgresql-{importlib.metadata.version(_WHEEL)}"
+    programs = target / _PACKAGE / original.name
     if not target.is_dir():
         draft = copies / f"{target.name}.{secrets.token_hex(4)}"
         try:
+            make_missing(copies, 0o711)
             _copy(original, draft)
             draft.rename(target)
         except OSError as error:
@@ -50,23 +54,27 @@ def _copied(original: Path, copies: Path, account: Account) -> Path:
                 raise ConfigurationError(
                     f"Cannot copy the PostgreSQL programs to {target}: {error.strerror or error}."
                 ) from error
-    if not account.can_reach(target / "bin"):
+    if not account.can_reach(programs / "bin"):
         raise ConfigurationError(
-            f"The user that PostgreSQL runs as cannot reach {target}: open its parents with chmod o+x."
+            f"The user that PostgreSQL runs as can reach the programs neither in {original} nor in {target}."
         )
-    return target
+    return programs
 
 
 def _copy(original: Path, draft: Path) -> None:
-    draft.mkdir(mode=0o755)
-    draft.chmod(0o755)
-    for name in _NEEDED:
-        source, target = original / name, draft / name
-        target.parent.mkdir(mode=0o755, exist_ok=True)
+    """Copy with the layout of the wheel: the programs find their libraries by a path relative to themselves."""
+    package = original.parent
+    parts = [*(original / name for name in _NEEDED), package.with_name(f"{_PACKAGE}.libs"), package / ".dylibs"]
+    for source in parts:
+        target = draft / source.relative_to(package.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, symlinks=True)
-        else:
+        elif source.is_file():
             shutil.copy2(source, target)
-    for folder, _, _ in os.walk(draft):
+    for folder, _, names in os.walk(draft):
         Path(folder).chmod(0o755)
+        for file in (Path(folder) / name for name in names):
+            if not file.is_symlink():  # a wheel that was installed under umask 077 is closed to others
+                file.chmod(0o755 if file.stat().st_mode & stat.S_IXUSR else 0o644)
     os.sync()  # a crash after the rename must not leave empty programs under the final name

@@ -5,10 +5,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from mlops_platform.core.crypto.secrets_file import sync_directory
 from mlops_platform.core.db.embedded.address import APP_ROLE, DATABASE, OWNER_ROLE
 from mlops_platform.core.db.embedded.binaries import MAJOR_VERSION
 from mlops_platform.core.db.embedded.places import Places
-from mlops_platform.core.db.embedded.process import run
+from mlops_platform.core.db.embedded.process import kill_leftovers, run
 from mlops_platform.core.errors import ConfigurationError
 
 SUPERUSER = "postgres"
@@ -78,8 +79,8 @@ autovacuum_max_workers = 2
 max_worker_processes = 4
 max_parallel_workers = 2
 max_parallel_workers_per_gather = 1
-# Errors of statements are answered to the client. The log keeps neither statements nor rows: they hold user data.
-log_min_messages = warning
+# Errors of statements are answered to the client. The log keeps none, for they quote user data (LOG ranks above ERROR).
+log_min_messages = log
 log_min_error_statement = panic
 log_error_verbosity = terse
 log_checkpoints = off
@@ -103,9 +104,8 @@ def check_version(data: Path) -> None:
         version = "?"
     if version != MAJOR_VERSION:
         raise ConfigurationError(
-            f"The database in {data} was made by PostgreSQL {version}, and this platform brings PostgreSQL {MAJOR_VERSION}. "
-            f"Dump it with pg_dump of version {version} and restore it into a new MLOPS_HOME, or use the platform version "
-            "that made it."
+            f"The database in {data} was made by PostgreSQL {version}, and this platform brings {MAJOR_VERSION}. "
+            f"Dump it with pg_dump {version} and restore it into a new MLOPS_HOME, or use the platform that made it."
         )
 
 
@@ -126,6 +126,9 @@ def create(places: Places, programs: Path, passwords: Mapping[str, str], *, sync
         if sync:  # once at the end, not after each of the thousand files
             run([str(programs / "bin/initdb"), "--sync-only", "-D", str(data)], places.account, cwd=draft)
         data.rename(places.data)
+        if sync:
+            for folder in (places.root, places.root.parent, places.home, places.home.parent):
+                sync_directory(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -145,6 +148,7 @@ def single(places: Places, programs: Path, data: Path, statements: str, *, sync:
 def sweep_drafts(places: Places) -> None:
     """Remove what a start that was killed during initdb left."""
     for draft in places.root.glob(f"{_DRAFT}*"):
+        kill_leftovers(draft)
         shutil.rmtree(draft)
 
 
@@ -188,4 +192,4 @@ def _statements(template: str, passwords: Mapping[str, str]) -> str:
 
 
 def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+    return str(path).replace("\\", "\\\\").replace("'", "''")

@@ -13,7 +13,8 @@ from mlops_platform.core.errors import ConfigurationError
 class HomeLock:
     """Held by the one `mlops up` that owns a directory; the kernel lets go of it however that process ends.
 
-    The file stays when the lock is released: removing it would let two processes lock two files of one name.
+    A child made by fork without exec would share it: workers are spawned. The file stays when the lock is released:
+    removing it would let two processes lock two files of one name.
     """
 
     def __init__(self, home: Path, *, name: str = "up.lock") -> None:
@@ -44,6 +45,22 @@ class HomeLock:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
+
+    def holder(self) -> int | None:
+        """The process that holds the lock now; None when nobody does, whatever the file says."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.pread(descriptor, 32, 0).strip()
+            return int(text) if text.isdigit() else None
+        else:
+            return None
+        finally:
+            os.close(descriptor)
 
     def release(self) -> None:
         """Let go. Harmless when it is not held."""

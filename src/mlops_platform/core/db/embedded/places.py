@@ -7,6 +7,7 @@ server's user cannot put a link in its way.
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlops_platform.core.crypto.secrets_file import sync_directory
 from mlops_platform.core.db.embedded.account import Account, server_account
 from mlops_platform.core.errors import ConfigurationError
 
@@ -22,6 +24,7 @@ SYSTEM_ROOT = Path("/var/lib/mlops")
 RECORD = "postgres.json"
 # sockaddr_un holds 107 bytes on Linux and 103 on macOS; the name in the directory is "/.s.PGSQL.5432.lock" at most.
 LONGEST_SOCKET_DIR = 103 - len("/.s.PGSQL.5432.lock")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@~-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Places:
 
 def prepare_home(home: Path) -> None:
     """Make the home. As root it may be passed through, not listed: the server's user has its data below it."""
+    if not str(home).isprintable():
+        raise ConfigurationError(f"MLOPS_HOME {str(home)!r} holds characters that cannot be printed: choose another name.")
     try:
         if not home.is_dir():
             home.mkdir(parents=True)
@@ -67,7 +72,7 @@ def prepare_home(home: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigurationError(
-            f"MLOPS_HOME {home} cannot be written: {error.strerror}. Make it writable, or set MLOPS_HOME to another directory."
+            f"MLOPS_HOME {home} cannot be written: {error.strerror}. Make it writable, or set MLOPS_HOME to another one."
         ) from error
 
 
@@ -86,7 +91,7 @@ def find_places(home: Path, *, system_root: Path, system_user: str | None) -> Pl
             root = _system_place(home, system_root, account)
         if not root.is_dir():
             _make(root, 0o711 if account.switch else 0o700)
-        _make_missing(home / "logs", 0o700)
+        make_missing(home / "logs", 0o700)
     except LookupError as error:
         raise ConfigurationError(
             f"PostgreSQL does not run as root, and {error}: make it, or start as another user."
@@ -97,10 +102,13 @@ def find_places(home: Path, *, system_root: Path, system_user: str | None) -> Pl
 
 
 def socket_directory(places: Places) -> Path:
-    """A directory of mode 0700 for the socket: in the root, or in the runtime directory when that path is too long."""
+    """A directory of mode 0700 for the socket: in the root, or in the runtime directory when that path will not do.
+
+    Too long for the system, or with characters that mean something in a connection URL (a comma separates hosts).
+    """
     own = places.root / "run"
-    if len(os.fsencode(own)) <= LONGEST_SOCKET_DIR:
-        _make_missing(own, 0o700)
+    if len(os.fsencode(own)) <= LONGEST_SOCKET_DIR and _PLAIN_PATH.fullmatch(str(own)):
+        make_missing(own, 0o700)
         places.account.own(own)
         return own
     earlier = _read_record(places.home).get("socket_dir")
@@ -116,6 +124,8 @@ def write_record(places: Places, socket_dir: Path) -> None:
     inside = places.root.is_relative_to(places.home)  # then relative: a home may be moved
     root = places.root.relative_to(places.home) if inside else places.root
     record = {"root": str(root), "socket_dir": str(socket_dir)}
+    if record == _read_record(places.home):
+        return
     draft = places.record.with_suffix(f".{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -123,6 +133,7 @@ def write_record(places: Places, socket_dir: Path) -> None:
         file.flush()
         os.fsync(descriptor)
     draft.replace(places.record)
+    sync_directory(places.home)
 
 
 def sweep(socket_dir: Path) -> None:
@@ -169,7 +180,7 @@ def _read_record(home: Path) -> dict[str, Any]:
 
 
 def _system_place(home: Path, system_root: Path, account: Account) -> Path:
-    _make_missing(system_root, 0o711)
+    make_missing(system_root, 0o711)
     if not account.can_reach(system_root):
         raise ConfigurationError(
             f"As root, PostgreSQL runs as another user, which can reach neither {home} nor {system_root}. "
@@ -192,7 +203,8 @@ def _make(path: Path, mode: int) -> None:
     path.chmod(mode)  # mkdir's mode is cut by the umask
 
 
-def _make_missing(path: Path, mode: int) -> None:
+def make_missing(path: Path, mode: int) -> None:
+    """Make a directory with this mode; one that is there keeps its own."""
     if not path.is_dir():
         _make(path, mode)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from mlops_platform.core.errors import ConfigurationError
 # Nothing of the caller's environment: PGDATA, PGOPTIONS, TZ and LC_* would each change what the server does.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _IMMEDIATE_SECONDS = 5.0
+_POLL_SECONDS = 0.01
+_PROGRAMS = frozenset({"postgres", "initdb"})
 
 
 def command_line(command: Sequence[str], account: Account, *, death_signal: int) -> list[str]:
@@ -69,7 +72,12 @@ class Child:
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: OSError | None = None
-        threading.Thread(target=self._live, name="embedded-postgresql", daemon=True).start()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Once; returns when there is a process."""
+        self._thread = threading.Thread(target=self._live, name="embedded-postgresql", daemon=True)
+        self._thread.start()
         self._spawned.wait()
         if self._failure is not None:
             raise ConfigurationError(f"PostgreSQL cannot be started: {self._failure}.") from self._failure
@@ -114,6 +122,9 @@ class Child:
 
     def stop(self, *, timeout_seconds: float) -> None:
         """Fast shutdown; immediate when that takes too long (the next start then replays the log); last, kill."""
+        if self._thread is None:
+            return
+        self._spawned.wait()
         for number, seconds in (
             (signal.SIGINT, timeout_seconds),
             (signal.SIGQUIT, _IMMEDIATE_SECONDS),
@@ -125,38 +136,58 @@ class Child:
 
 
 def stop_leftovers(data: Path, *, timeout_seconds: float) -> None:
-    """End every process that still works in this data directory: the orphans of a killed parent.
+    """End every process that still works in this data directory: the orphans of a parent that was killed.
 
-    They are known by their working directory, which PostgreSQL makes the data directory; a pid from `postmaster.pid`
-    alone may by now belong to anyone.
+    They are known by their program and their working directory, which PostgreSQL makes the data directory; a pid from
+    `postmaster.pid` alone may by now belong to anyone.
     """
     lock = data / "postmaster.pid"
     if not lock.exists():
         return
-    for number, seconds in ((signal.SIGINT, timeout_seconds), (signal.SIGQUIT, _IMMEDIATE_SECONDS), (signal.SIGKILL, 5.0)):
-        found = _working_in(data)
-        if not found:
-            break
-        recorded = _recorded_pid(lock)
-        # The postmaster ends its own children; they are signalled only when it is gone.
-        targets = [process for process in found if process.pid == recorded] or found
-        for process in targets:
+    recorded = _recorded_pid(lock)
+    postmaster = [process for process in _working_in(data) if process.pid == recorded]
+    _end(postmaster, ((signal.SIGINT, timeout_seconds), (signal.SIGQUIT, _IMMEDIATE_SECONDS), (signal.SIGKILL, 5.0)))
+    # The children of a postmaster that was killed end by themselves when they next wait for something.
+    _end(_working_in(data), ((signal.SIGTERM, 1.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)))
+    if alive := _working_in(data):
+        pids = ", ".join(str(process.pid) for process in alive)
+        raise ConfigurationError(f"A PostgreSQL that was left behind in {data} cannot be stopped (processes {pids}).")
+    # PostgreSQL sees by itself that a recorded process is gone, and then looks for its shared memory, too: that check is
+    # left to it. It gives up only on an empty file, and when a stranger has the recorded pid by now.
+    if recorded is None or psutil.pid_exists(recorded):
+        lock.unlink(missing_ok=True)
+
+
+def _end(processes: Sequence[psutil.Process], steps: Sequence[tuple[signal.Signals, float]]) -> None:
+    alive = list(processes)
+    for number, seconds in steps:
+        for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-        psutil.wait_procs(found, timeout=seconds)
-    else:
-        if _working_in(data):
-            raise ConfigurationError(f"A PostgreSQL that was left behind in {data} cannot be stopped.")
-    # Nobody works here any more; PostgreSQL itself would be misled by a stranger who has the recorded pid today.
-    lock.unlink(missing_ok=True)
+        deadline = time.monotonic() + seconds
+        while (alive := [process for process in alive if _lives(process)]) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
 
-def _working_in(data: Path) -> list[psutil.Process]:
-    real = str(data.resolve())
+def _lives(process: psutil.Process) -> bool:
+    # Not `psutil.wait_procs`: it waits for zombies too, and these belong to an init that may be slow to reap them.
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_leftovers(draft: Path) -> None:
+    """End what still works on a directory that is to be removed: initdb dies with us, the programs that it runs do not."""
+    _end(_working_in(draft), ((signal.SIGKILL, 5.0),))
+
+
+def _working_in(folder: Path) -> list[psutil.Process]:
+    real = folder.resolve()
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.cwd() == real and Path(process.exe()).name == "postgres":
+            if Path(process.cwd()).is_relative_to(real) and Path(process.exe()).name in _PROGRAMS:
                 found.append(process)
     return found
 

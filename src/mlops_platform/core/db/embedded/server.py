@@ -1,7 +1,9 @@
 """The embedded server as `mlops up` sees it: start, stop, pid."""
 
+import logging
 import os
 import secrets
+import threading
 import time
 from pathlib import Path
 
@@ -26,10 +28,17 @@ from mlops_platform.core.errors import ConfigurationError
 PORT = 5432  # only the name of the socket in a directory of our own: it meets no other server
 LARGEST_LOG_BYTES = 8 * 1024 * 1024
 _POLL_SECONDS = 0.005
+_SHORTEST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL that lives as long as this process. Synchronous: call it before the event loop, or from a thread."""
+    """A PostgreSQL that lives as long as this process, and is started again when it dies on its own.
+
+    Synchronous: call it before the event loop runs, or from a thread.
+    """
 
     def __init__(
         self,
@@ -50,6 +59,9 @@ class EmbeddedPostgres:
         self._stop_seconds = stop_seconds
         self._system_root = system_root
         self._system_user = system_user
+        self._guard = threading.Lock()  # held by whoever replaces the child
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
         self._child: Child | None = None
         self._lock: HomeLock | None = None
         self._places: Places | None = None
@@ -58,12 +70,14 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """The postmaster's; None when it does not run."""
-        return self._child.pid if self._child is not None and not self._child.ended else None
+        child = self._child
+        return child.pid if child is not None and not child.ended else None
 
     def start(self) -> EmbeddedAddress:
         """Bring the server up, from whatever state the last run left; return when it accepts connections."""
-        if self.pid is not None:
+        if self._lock is not None:
             raise RuntimeError("this server is already started")
+        self._stopping.clear()
         try:
             return self._start()
         except BaseException:
@@ -79,15 +93,18 @@ class EmbeddedPostgres:
         passwords, lost = self._passwords(places)
         programs = installation(places.account, self._system_root)
         try:
-            self._prepare(places, programs, passwords, lost=lost)
             socket_dir = self._socket_dir = socket_directory(places)
+            write_record(places, socket_dir)  # before there is data: data that no record names would be lost
+            self._prepare(places, programs, passwords, lost=lost)
             sweep(socket_dir)
-            write_record(places, socket_dir)
             cluster.configure(places, socket_dir, port=PORT, max_connections=self._max_connections, fsync=self._fsync)
-            _rotate(places.log)
+            self._child = self._launch(places, programs)
         except OSError as error:
             raise ConfigurationError(f"Cannot prepare {error.filename or places.root}: {error.strerror}.") from error
-        self._launch(places, programs)
+        self._watcher = threading.Thread(
+            target=self._watch, args=(places, programs), name="embedded-postgresql-watcher", daemon=True
+        )
+        self._watcher.start()
         return EmbeddedAddress(socket_dir, PORT, passwords[OWNER_ROLE], passwords[APP_ROLE])
 
     def superuser_dsn(self, database: str = "postgres") -> str:
@@ -99,9 +116,14 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Fast shutdown: sessions are ended, everything is written. May be called at any time, and again."""
-        if self._child is not None:
-            self._child.stop(timeout_seconds=self._stop_seconds)
-            self._child = None
+        self._stopping.set()
+        with self._guard:
+            if self._child is not None:
+                self._child.stop(timeout_seconds=self._stop_seconds)
+                self._child = None
+        if self._watcher is not None:
+            self._watcher.join()
+            self._watcher = None
         if self._places is not None and self._socket_dir is not None:
             remove_if_temporary(self._places, self._socket_dir)
             self._socket_dir = None
@@ -124,19 +146,57 @@ class EmbeddedPostgres:
         if lost:
             cluster.set_passwords(places, programs, passwords)
 
-    def _launch(self, places: Places, programs: Path) -> None:
+    def _launch(self, places: Places, programs: Path) -> Child:
+        _rotate(places.log)
         offset = places.log.stat().st_size
         command = [str(programs / "bin/postgres"), "-D", str(places.data), "-c", f"config_file={places.config}"]
-        self._child = Child(command, places.account, cwd=places.data, log=places.log)
+        child = Child(command, places.account, cwd=places.data, log=places.log)
+        try:
+            child.start()
+            self._wait_until_ready(child, places, offset)
+        except BaseException:
+            child.stop(timeout_seconds=self._stop_seconds)
+            raise
+        return child
+
+    def _wait_until_ready(self, child: Child, places: Places, offset: int) -> None:
         deadline = time.monotonic() + self._start_seconds
-        while not _is_ready(places.data, self._child.pid):
-            if self._child.wait(_POLL_SECONDS):
+        while not _is_ready(places.data, child.pid):
+            if child.wait(_POLL_SECONDS):
                 raise ConfigurationError(f"PostgreSQL did not start: {_log_since(places.log, offset)} (log: {places.log})")
+            if self._stopping.is_set():
+                raise ConfigurationError("PostgreSQL was stopped while it started.")
             if time.monotonic() > deadline:
                 raise ConfigurationError(
                     f"PostgreSQL was not ready within {self._start_seconds:g} seconds: {_log_since(places.log, offset)} "
                     f"(log: {places.log})"
                 )
+
+    def _watch(self, places: Places, programs: Path) -> None:
+        """Start the server again whenever it ends unasked (killed, out of memory); the clients' pools reconnect."""
+        while (child := self._child) is not None:
+            child.wait(None)
+            pause = _SHORTEST_PAUSE_SECONDS
+            while not self._stopping.is_set() and not self._relaunched(places, programs):
+                self._stopping.wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            if self._stopping.is_set():
+                return
+
+    def _relaunched(self, places: Places, programs: Path) -> bool:
+        with self._guard:
+            if self._stopping.is_set():
+                return False
+            _log.warning("PostgreSQL ended on its own; starting it again (log: %s)", places.log)
+            try:
+                stop_leftovers(places.data, timeout_seconds=self._stop_seconds)
+                if self._socket_dir is not None:
+                    sweep(self._socket_dir)
+                self._child = self._launch(places, programs)
+            except (ConfigurationError, OSError) as error:
+                _log.error("PostgreSQL cannot be started again yet: %s", error)
+                return False
+            return True
 
 
 def _is_ready(data: Path, pid: int) -> bool:

@@ -1,0 +1,108 @@
+"""Delivering events to handlers in this process: by cursor, in order, at least once, a poisonous one set aside."""
+
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from mlops_platform.core.errors import DependencyUnavailable
+from mlops_platform.core.events import outbox
+from mlops_platform.core.events.outbox import Event
+from mlops_platform.core.events.tables import event_cursors, event_dead_letters
+from mlops_platform.core.identity import Grant, Principal, PrincipalId, PrincipalKind, ProjectId, Role
+from mlops_platform.core.work.duties import EventHandler
+from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.core.work.unit import UnitOfWork
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 100
+_MOST_FAILURES = 5
+PLATFORM = PrincipalId("0" * 32)
+
+
+class HandlerFailed(Exception):
+    """One event could not be handled; the cause says why."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(f"event {event.id} ({event.type})")
+        self.event = event
+
+
+def platform_principal(project_id: str) -> Principal:
+    """Who acts when an event handler does."""
+    return Principal(
+        PrincipalId(PLATFORM), "platform", PrincipalKind.SERVICE, ProjectId(project_id), (Grant(Role.SERVICE),)
+    )
+
+
+async def deliver(runtime: Runtime, handler: EventHandler) -> bool:
+    """One batch; whether there was anything. Handlers and the cursor commit together."""
+    try:
+        return await _deliver(runtime, handler, _BATCH)
+    except HandlerFailed:
+        # Somewhere in the batch: go one by one, so that the good ones pass and the bad one is known.
+        pass
+    try:
+        return await _deliver(runtime, handler, 1)
+    except HandlerFailed as failed:
+        await _count_failure(runtime, handler, failed)
+        return True
+
+
+async def _deliver(runtime: Runtime, handler: EventHandler, limit: int) -> bool:
+    now = runtime.clock.now()
+    async with runtime.database.write() as session:
+        await session.execute(
+            upsert(event_cursors)
+            .values(consumer=handler.consumer, position=0)
+            .on_conflict_do_nothing(index_elements=["consumer"])
+        )
+        cursor = await session.first(
+            select(event_cursors).where(event_cursors.c.consumer == handler.consumer).with_for_update(skip_locked=True)
+        )
+        if cursor is None or (cursor.retry_at is not None and cursor.retry_at > now):
+            return False
+        newest = await outbox.last_position(session)
+        batch = await outbox.read_after(session, cursor.position, limit=limit, types=handler.types)
+        for event in batch:
+            work = UnitOfWork(session, platform_principal(event.project_id), runtime.clock, trace_parent=event.trace_parent)
+            try:
+                await handler.handle(work, event)
+            except DependencyUnavailable:
+                raise
+            except Exception as error:
+                raise HandlerFailed(event) from error
+        # Events of other types are passed over for good: positions below `newest` never appear later.
+        reached = batch[-1].position if len(batch) == limit else max(newest, cursor.position)
+        if reached != cursor.position:
+            await session.execute(
+                update(event_cursors)
+                .where(event_cursors.c.consumer == handler.consumer)
+                .values(position=reached, failures=0, retry_at=None)
+            )
+            session.after_commit(lambda: runtime.signals.send("events"))
+    return bool(batch)
+
+
+async def _count_failure(runtime: Runtime, handler: EventHandler, failed: HandlerFailed) -> None:
+    """Try again later; after the fifth time set the event aside and go on."""
+    now = runtime.clock.now()
+    async with runtime.database.write() as session:
+        mine = event_cursors.c.consumer == handler.consumer
+        failures = 1 + int(await session.scalar(select(event_cursors.c.failures).where(mine).with_for_update()) or 0)
+        if failures < _MOST_FAILURES:
+            retry_at = now + timedelta(seconds=2.0**failures)
+            await session.execute(update(event_cursors).where(mine).values(failures=failures, retry_at=retry_at))
+            log.warning("event.retry", consumer=handler.consumer, event_id=failed.event.id, failures=failures)
+            return
+        await session.execute(
+            upsert(event_dead_letters)
+            .values(consumer=handler.consumer, event_id=failed.event.id, error=repr(failed.__cause__)[:2000], failed_at=now)
+            .on_conflict_do_nothing()
+        )
+        await session.execute(
+            update(event_cursors).where(mine).values(position=failed.event.position, failures=0, retry_at=None)
+        )
+    log.error("event.dead", consumer=handler.consumer, event_id=failed.event.id, exc_info=failed.__cause__)

@@ -1,0 +1,153 @@
+"""Runs background duties. Each is a claimed row: any replica may take it, and there is no leader."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from mlops_platform.core.audit import chain
+from mlops_platform.core.errors import PlatformError
+from mlops_platform.core.events import outbox
+from mlops_platform.core.identity import new_id
+from mlops_platform.core.jobs import consumers
+from mlops_platform.core.jobs.tables import duties
+from mlops_platform.core.work.duties import Duty, EventHandler, Periodic
+from mlops_platform.core.work.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_CLAIM_SECONDS = 60.0
+_SEQUENCER_IDLE_SECONDS = 0.25
+_CONSUMER_IDLE_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 30.0
+_SEALED_AT_ONCE = 1000
+
+
+class Runner:
+    """The duties of one process: the sequencer, the sealer, and those that the services declare."""
+
+    def __init__(self, runtime: Runtime, declared: Sequence[tuple[Duty, Any]]) -> None:
+        self._runtime = runtime
+        self._declared = declared
+        self._me = new_id()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._spawn("sequencer", self._place_events())
+        self._spawn("audit-sealer", self._run_periodic(Periodic("audit.seal", 1.0, _seal), None))
+        for duty, state in self._declared:
+            if isinstance(duty, EventHandler):
+                self._spawn(duty.consumer, self._consume(duty))
+            else:
+                self._spawn(duty.name, self._run_periodic(duty, state))
+
+    async def stop(self) -> None:
+        """End between two steps; what was under way is rolled back and done again by whoever claims it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, name: str, work: Any) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _place_events(self) -> None:
+        backoff = _Backoff("sequencer")
+        while True:
+            async with backoff:
+                async with self._runtime.database.write() as session:
+                    placed = await outbox.place(session)
+                if placed:
+                    self._runtime.signals.send("placed")
+                    continue
+            await self._runtime.signals.wait("events", backoff.seconds or _SEQUENCER_IDLE_SECONDS)
+
+    async def _consume(self, handler: EventHandler) -> None:
+        backoff = _Backoff(handler.consumer)
+        while True:
+            async with backoff:
+                if await consumers.deliver(self._runtime, handler):
+                    continue
+            await self._runtime.signals.wait("placed", backoff.seconds or _CONSUMER_IDLE_SECONDS)
+
+    async def _run_periodic(self, duty: Periodic, state: Any) -> None:
+        backoff = _Backoff(duty.name)
+        while True:
+            async with backoff:
+                if await self._claim(duty):
+                    await duty.run(self._runtime, state)
+                    await self._done(duty)
+            await asyncio.sleep(backoff.seconds or duty.every_seconds)
+
+    async def _claim(self, duty: Periodic) -> bool:
+        now = self._runtime.clock.now()
+        until = now + timedelta(seconds=max(_CLAIM_SECONDS, duty.every_seconds))
+        free = or_(duties.c.claimed_until.is_(None), duties.c.claimed_until < now, duties.c.claimed_by == self._me)
+        async with self._runtime.database.write() as session:
+            await session.execute(
+                upsert(duties).values(name=duty.name, due_at=now).on_conflict_do_nothing(index_elements=["name"])
+            )
+            claimed = select(duties.c.name).where(duties.c.name == duty.name, duties.c.due_at <= now, free)
+            if await session.scalar(claimed.with_for_update(skip_locked=True)) is None:
+                return False
+            await session.execute(
+                update(duties).where(duties.c.name == duty.name).values(claimed_by=self._me, claimed_until=until)
+            )
+        return True
+
+    async def _done(self, duty: Periodic) -> None:
+        # A little early, so that this replica's own next turn finds it due.
+        due = self._runtime.clock.now() + timedelta(seconds=duty.every_seconds * 0.9)
+        async with self._runtime.database.write() as session:
+            await session.execute(
+                update(duties)
+                .where(duties.c.name == duty.name, duties.c.claimed_by == self._me)
+                .values(claimed_until=None, due_at=due)
+            )
+
+
+class _Backoff:
+    """Waits longer after each failure in a row. The edge of a background loop: nothing may end it but its own end."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.seconds = 0.0
+
+    async def __aenter__(self) -> None:
+        return
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if error is None:
+            self.seconds = 0.0
+            return False
+        if not isinstance(error, Exception):
+            return False
+        self.seconds = min(max(self.seconds * 2, 0.5), _LONGEST_BACKOFF_SECONDS)
+        if isinstance(error, PlatformError):
+            log.warning("duty.failed", duty=self._name, error=error.detail, retry_in_seconds=self.seconds)
+        else:
+            log.error("duty.crashed", duty=self._name, retry_in_seconds=self.seconds, exc_info=error)
+        return True
+
+
+async def _seal(runtime: Runtime, _: Any) -> None:
+    while True:
+        async with runtime.database.write() as session:
+            head = await chain.seal(session, runtime.auth_keys.audit, runtime.clock.now(), limit=_SEALED_AT_ONCE)
+        if head is None:
+            return
+        log.debug("audit.sealed", head=str(head))
+        with contextlib.suppress(OSError):
+            _anchor(runtime, head)
+
+
+def _anchor(runtime: Runtime, head: chain.Head) -> None:
+    """Keep the newest head outside of the database, where there is a home: it finds a cut-off chain."""
+    home = runtime.settings.home
+    if home.is_dir():
+        (home / "audit-head").write_text(str(head), encoding="ascii")

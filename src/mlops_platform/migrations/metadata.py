@@ -1,0 +1,12 @@
+"""Every table that the migrations build: importing the modules fills the metadata."""
+
+from mlops_platform.core.audit import tables as _audit
+from mlops_platform.core.auth import tables as _auth
+from mlops_platform.core.db.schema import CORE
+from mlops_platform.core.events import tables as _events
+from mlops_platform.core.http import tables as _http
+from mlops_platform.core.jobs import tables as _jobs
+from mlops_platform.registry.tables import METADATA as REGISTRY
+
+ALL = [CORE, REGISTRY]
+FILLED_BY = (_audit, _auth, _events, _http, _jobs)

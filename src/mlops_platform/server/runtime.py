@@ -1,0 +1,41 @@
+"""Putting a process together: from settings to the collaborators that everything else is given."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mlops_platform.core.auth import authenticator
+from mlops_platform.core.auth.authenticator import Authenticator, AuthKeys
+from mlops_platform.core.clock import Clock, SystemClock
+from mlops_platform.core.db.database import open_database
+from mlops_platform.core.db.notify import Listener
+from mlops_platform.core.errors import ConfigurationError
+from mlops_platform.core.events import outbox
+from mlops_platform.core.settings import Settings
+from mlops_platform.core.work.runtime import Runtime
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, dsn: str, *, clock: Clock | None = None) -> AsyncIterator[Runtime]:
+    """The collaborators of a process, alive until the block ends."""
+    if settings.api_secret_key is None:
+        raise ConfigurationError("API_SECRET_KEY is not set. Make one with: openssl rand -hex 32")
+    clock = clock or SystemClock()
+    database = open_database(settings, dsn)
+    keys = AuthKeys.from_secret(settings.api_secret_key.get_secret_value())
+    listener = Listener(dsn)
+    runtime = Runtime(
+        settings=settings,
+        database=database,
+        clock=clock,
+        auth_keys=keys,
+        authenticator=Authenticator(database, keys, clock),
+        listener=listener,
+    )
+    listener.on(authenticator.CHANNEL, runtime.authenticator.forget)
+    listener.on(outbox.CHANNEL, lambda: runtime.signals.send("placed"))
+    listener.start()
+    try:
+        yield runtime
+    finally:
+        await listener.stop()
+        await database.close()
