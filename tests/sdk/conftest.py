@@ -5,11 +5,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.sdk.server import Answer, FakeService, fake_service
 
-from mlops_platform.sdk import Platform
+from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.settings import ClientSettings, Service
+from mlops_platform.server.catalog import BY_NAME
 
 
 @pytest.fixture
@@ -40,3 +42,17 @@ def connected(
             yield service, platform
 
     return connect
+
+
+@pytest.fixture
+def sdk_for(apps: dict[str, Any], tmp_path: Path) -> Callable[[str], AsyncPlatform]:
+    """An asynchronous client of the running services, in process, with the given credential."""
+    by_key = {Service(entry.key): apps[name] for name, entry in BY_NAME.items()}
+    # Each service needs an address of its own to be told apart; the guard knows these names.
+    urls = {service: f"http://localhost:{8000 + number}" for number, service in enumerate(Service)}
+
+    def make(credential: str) -> AsyncPlatform:
+        transports = {service: httpx2.ASGITransport(app=app) for service, app in by_key.items()}
+        return AsyncPlatform(settings=ClientSettings(urls=urls, credential=credential, home=tmp_path), transport=transports)
+
+    return make

@@ -352,7 +352,7 @@ class TestARun:
             with Platform(settings=settings_for(service.url)) as later:
                 delivered, remaining = later.tracking.sync()
             assert (delivered, remaining) == (3, 0)
-            assert [seen.path.rsplit("/", 1)[1] for seen in service.seen[:2]] == ["parameters", "metrics"]
+            assert [seen.path.rsplit("/", 1)[1] for seen in service.seen[:2]] == ["params", "metrics"]
             assert len(points_in(service.seen[1])) == 100
             assert service.seen[2].json["status"] == "FINISHED"
 

@@ -77,14 +77,8 @@ def outcome(
     value: Annotated[str, typer.Argument(help="A number, true or false.", show_default=False)],
 ) -> None:
     """Record what a unit did."""
-    number = {"true": True, "false": False}.get(value.lower())
-    if number is None:
-        try:
-            number = float(value)
-        except ValueError as error:
-            raise typer.BadParameter(f"{value!r} is neither a number nor true or false.", param_hint="VALUE") from error
     with connect() as platform:
-        out.one(platform.ab.outcome(name, user_id, metric=metric, value=number), name="recorded")
+        out.one(platform.ab.outcome(name, user_id, metric=metric, value=_value(value)), name="recorded")
 
 
 @command(app, "results", examples=["mlops ab results model_v2_test", "mlops ab results model_v2_test -o json"])
@@ -134,6 +128,15 @@ def stop(
     """End a test."""
     with connect() as platform:
         out.one(platform.ab.stop(name, winner=winner, note=note), name="status")
+
+
+def _value(text: str) -> float | bool:
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is neither a number nor true or false.", param_hint="VALUE") from error
 
 
 def _variant(text: str) -> dict[str, object]:

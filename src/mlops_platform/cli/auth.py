@@ -64,7 +64,7 @@ def list_keys(out: Printer, limit: Limit = 100) -> None:
             "LAST USED": "last_used_at",
             "REVOKED": "revoked_at",
         }
-        out.many(platform.admin.keys(limit=limit), columns)
+        out.many(platform.admin.api_keys(limit=limit), columns)
 
 
 @command(key, "rotate", examples=["mlops auth key rotate 0198c0ffee00700080000000deadbeef --overlap-seconds 3600"])

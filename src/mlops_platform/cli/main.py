@@ -44,18 +44,18 @@ for name, group in NOUNS.items():
 lineage.add_to(app)
 
 
-@app.callback(invoke_without_command=True)
-def mlops(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
-        from importlib.metadata import version as installed
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
 
-        typer.echo(f"mlops-platform {installed('mlops-platform')}")
+        typer.echo(f"mlops-platform {version('mlops-platform')}")
         raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+
+
+@app.callback()
+def mlops(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")] = False,
+) -> None:
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ def create(
 ) -> None:
     """Make a pipeline, or a new version of it, from its document."""
     with connect() as platform:
-        out.one(platform.pipelines.create_from(document(source, "SOURCE")), name="name")
+        out.one(platform.pipelines.create_from(document(source, "SOURCE")), name="version")
 
 
 @command(app, "list", examples=["mlops pipeline list"])
@@ -109,6 +109,13 @@ def logs(
             prefix = "" if task else f"{name}{'' if index is None else f'[{index}]'}: "
             for line in platform.pipelines.logs(run_id, name, item=index, follow=follow):
                 out.line(line, f"{prefix}{line.text}")
+
+
+@command(app, "retry", examples=["mlops pipeline retry 0198c0ffee00700080000000deadbeef"])
+def retry(out: Printer, run_id: RunId) -> None:
+    """Run again what failed in a run."""
+    with connect() as platform:
+        out.one(platform.pipelines.retry(run_id), name="state")
 
 
 @command(app, "cancel", examples=["mlops pipeline cancel 0198c0ffee00700080000000deadbeef"])

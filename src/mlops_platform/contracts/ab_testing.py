@@ -62,13 +62,12 @@ class Verdict(StrEnum):
     NOT_ENOUGH_DATA = "not_enough_data"
 
 
-Finite = Annotated[float, Field(strict=True)]
 Weight = Annotated[float, Field(strict=True, ge=0, le=1, examples=[0.5])]
 Share = Annotated[float, Field(strict=True, gt=0, le=1, examples=[1.0])]
 UnitId = Annotated[Text, StringConstraints(min_length=1, max_length=256), Field(examples=["user_123"])]
 ModelVersionText = Annotated[Text, StringConstraints(min_length=1, max_length=300), Field(examples=["v1.0"])]
 OutcomeValue = Annotated[
-    bool | Annotated[float, Field(strict=True, ge=-MAX_VALUE, le=MAX_VALUE)],
+    Annotated[bool, Field(strict=True)] | Annotated[float, Field(strict=True, ge=-MAX_VALUE, le=MAX_VALUE)],
     Field(examples=[1], description="A number, or true and false for a proportion."),
 ]
 
@@ -204,10 +203,10 @@ class Route(Answer):
     """Which model version a unit gets, and why."""
 
     experiment: str
-    variant: str | None = Field(description="Null when the unit takes no part.")
+    variant: str = Field(description="Whose model version it is: the control's for a unit that takes no part.")
     model_version: str
     user_id: str
-    in_experiment: bool
+    in_experiment: bool = Field(description="Whether the unit was assigned by the split; only then it counts.")
     allocation_version: int
     reason: RouteReason
 
@@ -218,6 +217,9 @@ class ExposureCreate(Contract):
     unit_id: UnitId
     variant: Name
     timestamp: Timestamp | None = Field(None, description="When it happened. Default: now.")
+    allocation_version: int | None = Field(
+        None, ge=1, le=2**31 - 1, description="The allocation that assigned the unit. Default: the current one."
+    )
 
 
 class OutcomeCreate(Contract):
@@ -346,6 +348,24 @@ class ABTestResults(Answer):
     srm: SrmCheck
     metrics: list[MetricResult]
     warnings: list[ResultWarning]
+
+
+class SampleSizeQuery(Contract):
+    """What a planned test should be able to find."""
+
+    kind: MetricKind = MetricKind.PROPORTION
+    baseline: float = Field(
+        0.0, ge=-MAX_VALUE, le=MAX_VALUE, description="The proportion of the control, above 0 and below 1."
+    )
+    minimum_effect: float = Field(
+        ge=-MAX_VALUE, le=MAX_VALUE, description="The smallest difference from the baseline worth finding, not relative."
+    )
+    standard_deviation: float | None = Field(
+        None, gt=0, le=MAX_VALUE, description="Of the values of units; for means and counts."
+    )
+    power: float = Field(0.8, ge=0.5, le=0.999)
+    confidence: float = Field(0.95, ge=0.5, le=0.9999)
+    variants: int = Field(2, ge=2, le=MAX_VARIANTS, description="More than two: Bonferroni's correction is planned for.")
 
 
 class SampleSize(Answer):

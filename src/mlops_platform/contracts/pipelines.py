@@ -193,7 +193,7 @@ class Pipeline(Answer):
     id: Id
     name: str
     description: str | None
-    latest_version: int
+    current_version: int = Field(description="The version posted last: what a run takes when it names none.")
     schedule: Schedule | None = None
     created_by: str
     created_at: Timestamp

@@ -95,7 +95,7 @@ class ExperimentCreate(Contract):
 
     name: ExperimentName
     description: Description | None = None
-    tags: KeyValueTags = {}
+    tags: KeyValueTags = Field(default_factory=dict)
 
 
 class ExperimentUpdate(Contract):
@@ -103,7 +103,7 @@ class ExperimentUpdate(Contract):
 
     name: ExperimentName | None = None
     description: Description | None = None
-    tags: TagChanges = {}
+    tags: TagChanges = Field(default_factory=dict)
 
 
 class Experiment(Answer):
@@ -125,8 +125,8 @@ class RunCreate(Contract):
     """A new run. Nested parameters are flattened with dots; a name is made up when none is given."""
 
     run_name: RunName | None = None
-    parameters: JsonObject = Field({}, examples=[{"learning_rate": 0.001, "batch_size": 32}])
-    tags: KeyValueTags = {}
+    parameters: JsonObject = Field(default_factory=dict, examples=[{"learning_rate": 0.001, "batch_size": 32}])
+    tags: KeyValueTags = Field(default_factory=dict)
     parent_run_id: Id | None = None
     user: Label | None = None
     start_time: Timestamp | None = None
@@ -142,7 +142,7 @@ class RunUpdate(Contract):
     start_time: Timestamp | None = None
     end_time: Timestamp | None = None
     notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
-    tags: TagChanges = {}
+    tags: TagChanges = Field(default_factory=dict)
 
 
 class Run(Answer):
@@ -225,19 +225,26 @@ class Point(Answer):
     value: AnyFloat
 
 
-class RunSearch(Contract):
+class RunFilter(Contract):
     """A search over runs. `fields` keeps only these of `parameters`, `metrics` and `tags`, such as `metrics.accuracy`.
 
     The language of `filter` and `order_by` is described in docs/reference/search-language.md.
     """
 
-    experiment_ids: Annotated[list[Id], Field(max_length=MAX_EXPERIMENTS)] = []
     filter: str = Field("", examples=["metrics.accuracy > 0.9 AND params.learning_rate <= 0.01"])
-    order_by: Annotated[list[str], Field(max_length=MAX_ORDER_KEYS)] = Field([], examples=[["metrics.accuracy DESC"]])
+    order_by: Annotated[list[str], Field(max_length=MAX_ORDER_KEYS)] = Field(
+        default_factory=list, examples=[["metrics.accuracy DESC"]]
+    )
     deleted: DeletedFilter = DeletedFilter.EXCLUDE
     fields: Annotated[list[Label], Field(max_length=1000)] | None = None
     page_size: Annotated[int, Field(ge=1, le=1000)] = 100
-    page_token: str | None = None
+    page_token: Annotated[str, Field(max_length=20_000)] | None = None
+
+
+class RunSearch(RunFilter):
+    """A search over the runs of some experiments, or of all live ones when none is named."""
+
+    experiment_ids: Annotated[list[Id], Field(max_length=MAX_EXPERIMENTS)] = Field(default_factory=list)
 
 
 class RunInputs(Contract):

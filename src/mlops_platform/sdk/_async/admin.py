@@ -69,7 +69,7 @@ class AsyncAdmin:
         body["expires_in_days"] = expires_in_days
         return await self._client.send("POST", "/api/platform/keys", NewApiKey, json=body)
 
-    def keys(self, *, limit: int | None = None) -> AsyncIterator[ApiKey]:
+    def api_keys(self, *, limit: int | None = None) -> AsyncIterator[ApiKey]:
         return self._client.pages(ApiKey, "/api/platform/keys", limit=limit)
 
     async def rotate_key(self, key_id: str, *, overlap_seconds: int | None = None) -> NewApiKey:

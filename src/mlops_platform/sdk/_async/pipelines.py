@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from mlops_platform.contracts.pipelines import (
     LogLine,
@@ -11,6 +11,7 @@ from mlops_platform.contracts.pipelines import (
     PipelineRunDetail,
     PipelineRunState,
     PipelineVersion,
+    PipelineVersionSummary,
     Schedule,
     TaskLogs,
     TaskRun,
@@ -27,6 +28,14 @@ FIRST_POLL_SECONDS = 0.1
 LONGEST_POLL_SECONDS = 2.0
 
 
+@runtime_checkable
+class Documented(Protocol):
+    """A pipeline written as a Python function (see `sdk.pipelines`)."""
+
+    def document(self) -> Any:
+        """What the orchestrator stores."""
+
+
 class AsyncPipelines:
     """Pipelines and their runs."""
 
@@ -41,14 +50,15 @@ class AsyncPipelines:
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
         schedule: Mapping[str, Any] | None = None,
         description: str | None = None,
-    ) -> Pipeline:
-        """A pipeline, or a new version of it when its tasks or parameters differ."""
+    ) -> PipelineVersion:
+        """A pipeline; a new version of it when its tasks or parameters differ from the present ones."""
         body = given(name=name, tasks=tasks, parameters=parameters, schedule=schedule, description=description)
         return await self.create_from(body)
 
-    async def create_from(self, document: Mapping[str, Any]) -> Pipeline:
-        """The same from one document."""
-        return await self._client.send("POST", "/api/pipelines", Pipeline, json=document)
+    async def create_from(self, pipeline: Mapping[str, Any] | Documented) -> PipelineVersion:
+        """The same from one document, or from a function marked `@pipeline`."""
+        body = pipeline.document() if isinstance(pipeline, Documented) else pipeline
+        return await self._client.send("POST", "/api/pipelines", PipelineVersion, json=body)
 
     async def get(self, name: str) -> Pipeline:
         return await self._client.get(Pipeline, _pipeline(name))
@@ -59,8 +69,15 @@ class AsyncPipelines:
     async def version(self, name: str, number: int) -> PipelineVersion:
         return await self._client.get(PipelineVersion, f"{_pipeline(name)}/versions/{number}")
 
+    def versions(self, name: str, *, limit: int | None = None) -> AsyncIterator[PipelineVersionSummary]:
+        return self._client.pages(PipelineVersionSummary, f"{_pipeline(name)}/versions", limit=limit)
+
     async def delete(self, name: str) -> None:
+        """Hide the pipeline; `restore` takes it back."""
         await self._client.request("DELETE", _pipeline(name))
+
+    async def restore(self, name: str) -> Pipeline:
+        return await self._client.send("POST", f"{_pipeline(name)}/restore", Pipeline)
 
     # Schedules
 
@@ -78,10 +95,10 @@ class AsyncPipelines:
 
     async def run(
         self, name: str, parameters: Mapping[str, Any] | None = None, *, version: int | None = None
-    ) -> PipelineRun:
+    ) -> PipelineRunDetail:
         """Start a run; `wait` for it, or look at it later."""
         body = given(parameters=parameters, version=version)
-        return await self._client.send("POST", f"{_pipeline(name)}/runs", PipelineRun, json=body)
+        return await self._client.send("POST", f"{_pipeline(name)}/runs", PipelineRunDetail, json=body)
 
     async def get_run(self, run_id: str) -> PipelineRunDetail:
         return await self._client.get(PipelineRunDetail, _run(run_id))
@@ -90,7 +107,7 @@ class AsyncPipelines:
         self, name: str | None = None, *, state: str | None = None, limit: int | None = None
     ) -> AsyncIterator[PipelineRun]:
         """Runs of one pipeline, or of all, the newest first."""
-        path = f"{_pipeline(name)}/runs" if name else "/api/runs"
+        path = f"{_pipeline(name)}/runs" if name else "/api/pipeline-runs"
         return self._client.pages(PipelineRun, path, params=given(state=state), limit=limit)
 
     async def wait(self, run_id: str, *, timeout_seconds: float | None = None, check: bool = True) -> PipelineRunDetail:
@@ -109,8 +126,12 @@ class AsyncPipelines:
             raise PipelineRunFailed(await self._why(run), hint=f"Its logs: mlops pipeline logs {run_id}")
         return run
 
-    async def cancel(self, run_id: str) -> PipelineRun:
-        return await self._client.send("POST", f"{_run(run_id)}/cancel", PipelineRun)
+    async def cancel(self, run_id: str) -> PipelineRunDetail:
+        return await self._client.send("POST", f"{_run(run_id)}/cancel", PipelineRunDetail)
+
+    async def retry(self, run_id: str) -> PipelineRunDetail:
+        """Run again what failed in a run, with what succeeded kept."""
+        return await self._client.send("POST", f"{_run(run_id)}/retry", PipelineRunDetail)
 
     def tasks(self, run_id: str) -> AsyncIterator[TaskRun]:
         return self._client.pages(TaskRun, f"{_run(run_id)}/tasks")
@@ -151,7 +172,7 @@ def _pipeline(name: str) -> str:
 
 
 def _run(run_id: str) -> str:
-    return f"/api/runs/{segment(run_id)}"
+    return f"/api/pipeline-runs/{segment(run_id)}"
 
 
 def _task(run_id: str, task: str) -> str:

@@ -70,7 +70,7 @@ class Admin:
         body["expires_in_days"] = expires_in_days
         return self._client.send("POST", "/api/platform/keys", NewApiKey, json=body)
 
-    def keys(self, *, limit: int | None = None) -> Iterator[ApiKey]:
+    def api_keys(self, *, limit: int | None = None) -> Iterator[ApiKey]:
         return self._client.pages(ApiKey, "/api/platform/keys", limit=limit)
 
     def rotate_key(self, key_id: str, *, overlap_seconds: int | None = None) -> NewApiKey:

@@ -3,7 +3,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from mlops_platform.contracts.pipelines import (
     LogLine,
@@ -12,6 +12,7 @@ from mlops_platform.contracts.pipelines import (
     PipelineRunDetail,
     PipelineRunState,
     PipelineVersion,
+    PipelineVersionSummary,
     Schedule,
     TaskLogs,
     TaskRun,
@@ -28,6 +29,14 @@ FIRST_POLL_SECONDS = 0.1
 LONGEST_POLL_SECONDS = 2.0
 
 
+@runtime_checkable
+class Documented(Protocol):
+    """A pipeline written as a Python function (see `sdk.pipelines`)."""
+
+    def document(self) -> Any:
+        """What the orchestrator stores."""
+
+
 class Pipelines:
     """Pipelines and their runs."""
 
@@ -42,14 +51,15 @@ class Pipelines:
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
         schedule: Mapping[str, Any] | None = None,
         description: str | None = None,
-    ) -> Pipeline:
-        """A pipeline, or a new version of it when its tasks or parameters differ."""
+    ) -> PipelineVersion:
+        """A pipeline; a new version of it when its tasks or parameters differ from the present ones."""
         body = given(name=name, tasks=tasks, parameters=parameters, schedule=schedule, description=description)
         return self.create_from(body)
 
-    def create_from(self, document: Mapping[str, Any]) -> Pipeline:
-        """The same from one document."""
-        return self._client.send("POST", "/api/pipelines", Pipeline, json=document)
+    def create_from(self, pipeline: Mapping[str, Any] | Documented) -> PipelineVersion:
+        """The same from one document, or from a function marked `@pipeline`."""
+        body = pipeline.document() if isinstance(pipeline, Documented) else pipeline
+        return self._client.send("POST", "/api/pipelines", PipelineVersion, json=body)
 
     def get(self, name: str) -> Pipeline:
         return self._client.get(Pipeline, _pipeline(name))
@@ -60,8 +70,15 @@ class Pipelines:
     def version(self, name: str, number: int) -> PipelineVersion:
         return self._client.get(PipelineVersion, f"{_pipeline(name)}/versions/{number}")
 
+    def versions(self, name: str, *, limit: int | None = None) -> Iterator[PipelineVersionSummary]:
+        return self._client.pages(PipelineVersionSummary, f"{_pipeline(name)}/versions", limit=limit)
+
     def delete(self, name: str) -> None:
+        """Hide the pipeline; `restore` takes it back."""
         self._client.request("DELETE", _pipeline(name))
+
+    def restore(self, name: str) -> Pipeline:
+        return self._client.send("POST", f"{_pipeline(name)}/restore", Pipeline)
 
     # Schedules
 
@@ -77,17 +94,19 @@ class Pipelines:
 
     # Runs
 
-    def run(self, name: str, parameters: Mapping[str, Any] | None = None, *, version: int | None = None) -> PipelineRun:
+    def run(
+        self, name: str, parameters: Mapping[str, Any] | None = None, *, version: int | None = None
+    ) -> PipelineRunDetail:
         """Start a run; `wait` for it, or look at it later."""
         body = given(parameters=parameters, version=version)
-        return self._client.send("POST", f"{_pipeline(name)}/runs", PipelineRun, json=body)
+        return self._client.send("POST", f"{_pipeline(name)}/runs", PipelineRunDetail, json=body)
 
     def get_run(self, run_id: str) -> PipelineRunDetail:
         return self._client.get(PipelineRunDetail, _run(run_id))
 
     def runs(self, name: str | None = None, *, state: str | None = None, limit: int | None = None) -> Iterator[PipelineRun]:
         """Runs of one pipeline, or of all, the newest first."""
-        path = f"{_pipeline(name)}/runs" if name else "/api/runs"
+        path = f"{_pipeline(name)}/runs" if name else "/api/pipeline-runs"
         return self._client.pages(PipelineRun, path, params=given(state=state), limit=limit)
 
     def wait(self, run_id: str, *, timeout_seconds: float | None = None, check: bool = True) -> PipelineRunDetail:
@@ -106,8 +125,12 @@ class Pipelines:
             raise PipelineRunFailed(self._why(run), hint=f"Its logs: mlops pipeline logs {run_id}")
         return run
 
-    def cancel(self, run_id: str) -> PipelineRun:
-        return self._client.send("POST", f"{_run(run_id)}/cancel", PipelineRun)
+    def cancel(self, run_id: str) -> PipelineRunDetail:
+        return self._client.send("POST", f"{_run(run_id)}/cancel", PipelineRunDetail)
+
+    def retry(self, run_id: str) -> PipelineRunDetail:
+        """Run again what failed in a run, with what succeeded kept."""
+        return self._client.send("POST", f"{_run(run_id)}/retry", PipelineRunDetail)
 
     def tasks(self, run_id: str) -> Iterator[TaskRun]:
         return self._client.pages(TaskRun, f"{_run(run_id)}/tasks")
@@ -147,7 +170,7 @@ def _pipeline(name: str) -> str:
 
 
 def _run(run_id: str) -> str:
-    return f"/api/runs/{segment(run_id)}"
+    return f"/api/pipeline-runs/{segment(run_id)}"
 
 
 def _task(run_id: str, task: str) -> str:

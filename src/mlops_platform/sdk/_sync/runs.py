@@ -60,7 +60,7 @@ class ActiveRun:
 
     def log_params(self, parameters: Mapping[str, Any]) -> None:
         """Record parameters; nested ones are flattened with dots. They never change afterwards."""
-        self._recorder.request("POST", f"{self._path}/parameters", {"parameters": dict(parameters)})
+        self._recorder.request("POST", f"{self._path}/params", {"parameters": dict(parameters)})
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Set tags; None removes one."""

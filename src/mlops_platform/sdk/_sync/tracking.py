@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from mlops_platform.contracts.common import Page
 from mlops_platform.contracts.tracking import ArtifactEntry, Experiment, Metric, Point, Run, RunSearch
 from mlops_platform.sdk._sync import backend
@@ -163,9 +165,10 @@ class Tracking:
                 return
             body["page_token"] = page.next_page_token
 
-    def metrics(self, run_id: str) -> Iterator[Metric]:
+    def metrics(self, run_id: str) -> Sequence[Metric]:
         """What is kept of each metric: last, least, greatest, mean."""
-        return self._client.pages(Metric, f"{_run(run_id)}/metrics")
+        response = self._client.request("GET", f"{_run(run_id)}/metrics")
+        return TypeAdapter(list[Metric]).validate_json(response.content)
 
     def history(self, run_id: str, key: str, *, limit: int | None = None) -> Iterator[Point]:
         """All points of one metric, in order of step and time."""
