@@ -96,9 +96,8 @@ class Service:
             raise Failed(f"nothing answers at {self.url}: {getattr(error, 'reason', error)}") from error
         wanted = (expect,) if isinstance(expect, int) else expect
         if answer.status not in wanted:
-            raise Failed(
-                f"{method} {path} answered {answer.status} and not {wanted}: {answer.content[:300].decode(errors='replace')}"
-            )
+            seen = answer.content[:300].decode(errors="replace")
+            raise Failed(f"{method} {path} answered {answer.status} and not {wanted}: {seen}")
         return answer
 
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum, StrEnum
 from functools import wraps
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -161,21 +159,6 @@ def connect() -> "Iterator[Platform]":
 
     with Platform() as platform:
         yield platform
-
-
-def server_module(name: str) -> ModuleType:
-    """A module of the server part, which the client alone is installed without."""
-    from mlops_platform.sdk.errors import MissingPackage
-
-    try:
-        return import_module(f"mlops_platform.{name}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "mlops_platform":
-            raise
-        raise MissingPackage(
-            f"This command runs the platform itself, and the package {error.name!r} is not installed.",
-            hint="pip install 'mlops-platform[server]'",
-        ) from error
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from mlops_platform.cli import (
     pipeline,
     project,
     run,
+    server,
 )
 
 HELP = """The MLOps platform: models, experiments, features, pipelines and A/B tests.
@@ -42,6 +43,7 @@ NOUNS = {
 for name, group in NOUNS.items():
     app.add_typer(group, name=name)
 lineage.add_to(app)
+server.add_to(app)
 
 
 def _version(wanted: bool) -> None:
@@ -65,3 +67,7 @@ def mlops(
 def main() -> None:
     """The entry point of the distribution."""
     app()
+
+
+if __name__ == "__main__":
+    main()
