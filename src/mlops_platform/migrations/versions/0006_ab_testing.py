@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from mlops_platform.migrations import schemas
 
 revision = "0006_ab_testing"
-down_revision = "0002_registry"
+down_revision = "0005_pipelines"
 branch_labels = None
 depends_on = None
 
