@@ -105,11 +105,6 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-<<<<<<< HEAD
-    root.setLevel(settings.log_level.upper())
-    for name in ("alembic", "uvicorn", "sqlalchemy.engine", "httpx2", "httpcore2"):
-=======
     root.setLevel(settings.log_level)
-    for name in ("uvicorn.access", "sqlalchemy.engine", "httpx2", "httpcore2"):
->>>>>>> platform
+    for name in ("alembic", "uvicorn", "sqlalchemy.engine", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
