@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.settings import Settings
+from mlops_platform.ab_testing.app import SERVICE as AB_TESTING
+from mlops_platform.features.app import SERVICE as FEATURES
+from mlops_platform.pipelines.app import SERVICE as PIPELINES
 from mlops_platform.registry.app import SERVICE as REGISTRY
+from mlops_platform.tracking.app import SERVICE as TRACKING
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +34,11 @@ class Entry:
         return f"MLOPS_{self.service.name.upper().replace('-', '_')}_URL"
 
 
-CATALOG: tuple[Entry, ...] = (Entry("registry", REGISTRY, "model_registry_port"),)
+CATALOG: tuple[Entry, ...] = (
+    Entry("registry", REGISTRY, "model_registry_port"),
+    Entry("features", FEATURES, "feature_store_port"),
+    Entry("tracking", TRACKING, "experiment_tracking_port"),
+    Entry("pipelines", PIPELINES, "pipeline_orchestrator_port"),
+    Entry("ab", AB_TESTING, "ab_testing_port"),
+)
 BY_NAME: dict[str, Entry] = {entry.service.name: entry for entry in CATALOG}
