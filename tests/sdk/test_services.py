@@ -1,6 +1,7 @@
 """The client against the services that tell stories over several calls: tracking, features, pipelines, A/B tests."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -113,7 +114,7 @@ class TestFeatures:
 
 
 class TestPipelines:
-    TASKS = (
+    TASKS: tuple[dict[str, Any], ...] = (
         {"name": "first", "entry_point": "absent.tasks:first"},
         {"name": "second", "entry_point": "absent.tasks:second", "depends_on": ["first"]},
     )
@@ -121,7 +122,7 @@ class TestPipelines:
     async def test_the_same_document_is_the_same_version(self, sdk: AsyncPlatform):
         first = await sdk.pipelines.create("nightly", self.TASKS, description="Every night")
         assert await sdk.pipelines.create("nightly", self.TASKS) == first
-        changed = [{**self.TASKS[0], "retries": 2}, self.TASKS[1]]
+        changed: list[dict[str, Any]] = [{**self.TASKS[0], "retries": 2}, dict(self.TASKS[1])]
         assert (await sdk.pipelines.create("nightly", changed)).version == 2
         assert [version.version async for version in sdk.pipelines.versions("nightly")] == [2, 1]
 
