@@ -39,6 +39,6 @@ CATALOG: tuple[Entry, ...] = (
     Entry("features", FEATURES, "feature_store_port"),
     Entry("tracking", TRACKING, "experiment_tracking_port"),
     Entry("pipelines", PIPELINES, "pipeline_orchestrator_port"),
-    Entry("ab", AB_TESTING, "ab_testing_port"),
+    Entry("ab_testing", AB_TESTING, "ab_testing_port"),
 )
 BY_NAME: dict[str, Entry] = {entry.service.name: entry for entry in CATALOG}
