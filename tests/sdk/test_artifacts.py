@@ -4,12 +4,12 @@ import hashlib
 import pickle
 
 import pytest
-from tests.conftest import Platform as RunningPlatform
 
 from mlops_platform.sdk import AsyncPlatform
 from mlops_platform.sdk.errors import Conflict, DigestMismatch, NotFound, UntrustedModel
 from mlops_platform.sdk.files import ChunkReader, sha256_of
 from mlops_platform.sdk.loaders import NotLoadable
+from tests.conftest import Platform as RunningPlatform
 
 
 @pytest.fixture
