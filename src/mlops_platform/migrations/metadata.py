@@ -6,8 +6,9 @@ from mlops_platform.core.db.schema import CORE
 from mlops_platform.core.events import tables as _events
 from mlops_platform.core.http import tables as _http
 from mlops_platform.core.jobs import tables as _jobs
+from mlops_platform.core.storage import tables as _storage
 from mlops_platform.registry.tables import METADATA as REGISTRY
 from mlops_platform.tracking.tables import METADATA as TRACKING
 
 ALL = [CORE, REGISTRY, TRACKING]
-FILLED_BY = (_audit, _auth, _events, _http, _jobs)
+FILLED_BY = (_audit, _auth, _events, _http, _jobs, _storage)

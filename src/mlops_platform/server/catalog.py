@@ -20,6 +20,16 @@ class Entry:
         """The port it listens on."""
         return int(getattr(settings, self.port_setting))
 
+    def url(self, settings: Settings) -> str:
+        """Where clients on this machine find it."""
+        host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104  # compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port(settings)}"
+
+    @property
+    def url_variable(self) -> str:
+        """The environment variable by which clients are told its URL."""
+        return f"MLOPS_{self.service.name.upper().replace('-', '_')}_URL"
+
 
 CATALOG: tuple[Entry, ...] = (
     Entry("registry", REGISTRY, "model_registry_port"),

@@ -132,6 +132,8 @@ class TestUrls:
             "http:///x", "https://user:hunter2@example.com/", "https://user@example.com/", "http://example.com:22/",
             "http://example.com:6379/", "http://example.com:99999/", "http://example.com:x/", "javascript:alert(1)",
             "http://127.0.0.1\\@example.com/", "http://\x00example.com/", "http://①②⑦.0.0.1/", "http://[::1",
+            "http://user:hunter2@[::1", "ftp://user:hunter2@example.com/", "http://exam\ud800ple.com/", "http://example.com/\ud800",
+            "http://" + "a" * 100_000,
         ],
     )  # fmt: skip
     async def test_what_is_no_plain_web_address_is_refused(self, url):
@@ -153,6 +155,10 @@ class TestUrls:
     async def test_headers_that_steer_the_connection_cannot_be_set(self, name):
         with pytest.raises(UnsafeAddress, match="cannot be set"):
             await client_for(FakeResolver([PUBLIC]), Wire()).call("GET", "https://example.com/", headers={name: "x"})
+
+    async def test_a_header_that_no_wire_carries_is_refused(self):
+        with pytest.raises(UnsafeAddress):
+            await client_for(FakeResolver([PUBLIC]), Wire()).call("GET", "https://example.com/", headers={"X": "\ud800"})
 
     @pytest.mark.parametrize("failure", [OSError("unknown"), UnicodeError("bad label"), []])
     async def test_a_name_without_an_address_is_unreachable(self, failure):

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_platform.core.errors import RangeNotSatisfiable
@@ -51,6 +51,7 @@ def test_a_range_without_a_byte_is_not_satisfiable_and_the_size_is_told(header, 
 
 
 @given(header=st.one_of(st.text(max_size=80), st.from_regex(r"bytes=\d{0,25}-\d{0,25}")), size=st.integers(0, 2**63))
+@settings(deadline=None)
 def test_whatever_is_sent_the_range_lies_within_the_content(header, size):
     try:
         found = parse_range(header, size)

@@ -77,8 +77,9 @@ class SafeClient:
         try:
             async with asyncio.timeout(self._policy.timeout_seconds):
                 return await self._call(method, url, {**(headers or {}), "Accept-Encoding": "identity"}, content)
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise UnsafeAddress.of("url", "this is not an http or https address", url[:200]) from error
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:
+            # The value is not shown: what cannot be parsed can hold a password anywhere.
+            raise UnsafeAddress.of("url", "this, or a header with it, cannot be sent over http or https") from error
         except TimeoutError as error:
             raise EndpointUnreachable(f"The address did not answer within {self._policy.timeout_seconds:g} s.") from error
         except httpx2.TransportError as error:
@@ -157,7 +158,7 @@ def direct_transport(tls: ssl.SSLContext) -> httpx2.AsyncBaseTransport:
 
 def _checked_origin(url: httpx2.URL, policy: CallPolicy) -> tuple[str, int]:
     if url.scheme not in _DEFAULT_PORTS or not url.host:
-        raise UnsafeAddress.of("url", "this is not an http or https address", str(url)[:200])
+        raise UnsafeAddress.of("url", "this is not an http or https address", f"{url.scheme}://{url.host}"[:200])
     if url.userinfo:
         raise UnsafeAddress.of("url", "a URL with a user name or password in it is not called")
     host, port = url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme]
