@@ -36,7 +36,7 @@ def up(
         from mlops_platform.server.serving import run
 
         if reload:
-            reloading.keep_reloading([sys.executable, "-m", "mlops_platform.cli.main", "up"])
+            reloading.keep_reloading([sys.executable, "-m", "mlops_platform.cli", "up"])
             return
         settings = load_settings()
         logs.configure(settings)

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.settings import Settings
+from mlops_platform.ab_testing.app import SERVICE as AB_TESTING
+from mlops_platform.features.app import SERVICE as FEATURES
+from mlops_platform.pipelines.app import SERVICE as PIPELINES
 from mlops_platform.registry.app import SERVICE as REGISTRY
 from mlops_platform.tracking.app import SERVICE as TRACKING
 
@@ -33,6 +36,9 @@ class Entry:
 
 CATALOG: tuple[Entry, ...] = (
     Entry("registry", REGISTRY, "model_registry_port"),
+    Entry("features", FEATURES, "feature_store_port"),
     Entry("tracking", TRACKING, "experiment_tracking_port"),
+    Entry("pipelines", PIPELINES, "pipeline_orchestrator_port"),
+    Entry("ab_testing", AB_TESTING, "ab_testing_port"),
 )
 BY_NAME: dict[str, Entry] = {entry.service.name: entry for entry in CATALOG}

@@ -58,7 +58,7 @@ async def beside(runtime: Runtime, app_dsn: str) -> AsyncIterator[None]:
 async def _keep(environment: Mapping[str, str], stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mlops_platform.cli.main", "worker", "--with-parent"),
+            *(sys.executable, "-m", "mlops_platform.cli", "worker", "--with-parent"),
             env=environment,
             # Closes with us, however we end: the worker never outlives the platform.
             stdin=asyncio.subprocess.PIPE,
