@@ -27,7 +27,19 @@ def redis_server(program: str) -> Iterator[str]:
     """The URL of a running server that keeps nothing on disk."""
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
     socket = folder / "s"
-    command = [program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    command = [
+        program,
+        "--port",
+        "0",
+        "--unixsocket",
+        str(socket),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(folder),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:
             assert server.stdout is not None

@@ -43,7 +43,11 @@ class TestServing:
         vectors = await serve(ada, "b,nobody,a", "age,avg_session_duration")
         assert [(v["entity"], v["values"], v["statuses"]) for v in vectors] == [
             ("b", {"age": None, "avg_session_duration": "NaN"}, {"age": "null", "avg_session_duration": "present"}),
-            ("nobody", {"age": None, "avg_session_duration": None}, dict.fromkeys(["age", "avg_session_duration"], "missing")),
+            (
+                "nobody",
+                {"age": None, "avg_session_duration": None},
+                dict.fromkeys(["age", "avg_session_duration"], "missing"),
+            ),
             ("a", {"age": 1, "avg_session_duration": None}, {"age": "present", "avg_session_duration": "null"}),
         ]
 
@@ -79,7 +83,9 @@ class TestServing:
         await a_feature_set(ada, ttl_seconds=3600)
         now = datetime.now(UTC)
         fresh, old = (now - timedelta(minutes=5)).isoformat(), (now - timedelta(hours=2)).isoformat()
-        await ingest(ada, {**a_row("new", age=1), "event_timestamp": fresh}, {**a_row("old", age=2), "event_timestamp": old})
+        await ingest(
+            ada, {**a_row("new", age=1), "event_timestamp": fresh}, {**a_row("old", age=2), "event_timestamp": old}
+        )
         new, expired = await serve(ada, "new,old", "age")
         assert (new["values"]["age"], new["statuses"]["age"]) == (1, "present")
         assert (expired["values"]["age"], expired["statuses"]["age"]) == (None, "expired")

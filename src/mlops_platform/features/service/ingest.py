@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_platform.contracts.features import IngestResult, OnlineState
-from mlops_platform.core.db.session import Record
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.storage.blob_store import StoredBlob
@@ -48,6 +47,10 @@ class Prepared:
     table: pa.Table | None = None
 
 
+class FeaturesChanged(Exception):
+    """The feature set is no longer what the rows were checked against; nothing was kept."""
+
+
 Prepare = Callable[[FeatureView], Prepared]
 
 
@@ -78,20 +81,17 @@ class Ingest:
             if view is None:
                 raise FeatureSetNotFound(name)
             prepared = await asyncio.to_thread(prepare, view)
-            result = await self._store(author, view, prepared)
-            if result is not None:
-                return result
-            # The features changed while the rows were read: read them again as what they are now.
-            view = None
+            try:
+                return await self._store(author, view, prepared)
+            except FeaturesChanged:
+                view = None  # Read the rows again, as what they are now.
         raise DependencyUnavailable("feature set", f"The feature set {name!r} is changing; nothing was kept.")
 
-    async def _store(self, author: Author, view: FeatureView, prepared: Prepared) -> IngestResult | None:
-        """Commit the rows; None when the feature set is no longer what they were checked against."""
+    async def _store(self, author: Author, view: FeatureView, prepared: Prepared) -> IngestResult:
+        """Commit the rows, then write them online."""
         batch_id = new_id()
         async with self._file(view, prepared) as blob:
             created_us = await self._commit(author, view, prepared, batch_id=batch_id, blob=blob)
-        if created_us is None:
-            return None
         online = OnlineState.OFF
         if view.is_online:
             stamped = stamp(prepared.newest, created_us=created_us, batch_id=batch_id)
@@ -116,14 +116,14 @@ class Ingest:
 
     async def _commit(
         self, author: Author, view: FeatureView, prepared: Prepared, *, batch_id: str, blob: StoredBlob | None
-    ) -> int | None:
+    ) -> int:
         async with self._runtime.database.write() as session:
             work = author.work(session, self._runtime.clock)
             held = await FeatureSetRepository(session, author.principal).hold(view.name)
             if held is None:
                 raise FeatureSetNotFound(view.name)
-            if not _is_as_checked(held, view):
-                return None
+            if to_view(held) != view:
+                raise FeaturesChanged
             rows = RowRepository(session, author.principal)
             created_us = await rows.clock_us()
             ids = {"feature_set_id": view.id, "batch_id": batch_id, "created_us": created_us}
@@ -142,10 +142,6 @@ class Ingest:
 
 def _stamped(ids: dict[str, Any], created_us: int) -> dict[str, Any]:
     return {"batch_id": ids["batch_id"], "created_us": created_us, "created_at": from_us(created_us)}
-
-
-def _is_as_checked(row: Record, view: FeatureView) -> bool:
-    return to_view(row) == view
 
 
 async def _record(work: UnitOfWork, view: FeatureView, prepared: Prepared, batch_id: str) -> None:
