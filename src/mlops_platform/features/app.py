@@ -41,6 +41,16 @@ def open_online_store(runtime: Runtime) -> OnlineStore:
     return EmbeddedOnlineStore(OnlineValues(runtime.database)) if url is None else RedisOnlineStore(url)
 
 
+async def check_online_store(runtime: Runtime) -> None:
+    """Whether the online store answers; the embedded one is part of the database, which is asked anyway."""
+    if runtime.settings.redis_url is not None:
+        store = RedisOnlineStore(runtime.settings.redis_url)
+        try:
+            await store.check()
+        finally:
+            await store.close()
+
+
 def make_state(runtime: Runtime, store: OnlineStore, files: OfflineFiles) -> FeatureState:
     """The use cases over these stores."""
     definitions = Definitions(runtime.database)
@@ -65,4 +75,5 @@ SERVICE = Service(
     hot_routes=serve.HOT_ROUTES,
     duties=tasks.DUTIES,
     state=open_state,
+    dependencies={"online store": check_online_store},
 )

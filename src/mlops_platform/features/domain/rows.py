@@ -150,13 +150,18 @@ def _value_at(body: bytes, path: str) -> object:
 
 
 def check_times(event_us: Sequence[int], now_us: int) -> None:
-    """Refuse events that have not happened yet."""
+    """Refuse rows whose event has not happened yet; names the one that lies farthest ahead."""
     latest = max(event_us)
-    if latest > now_us + MAX_AHEAD_SECONDS * 1_000_000:
+    check_latest(latest, now_us, field=f"rows[{event_us.index(latest)}].{EVENT_TIMESTAMP}")
+
+
+def check_latest(latest_us: int, now_us: int, *, field: str = EVENT_TIMESTAMP) -> None:
+    """The same where the rows have no numbers."""
+    if latest_us > now_us + MAX_AHEAD_SECONDS * 1_000_000:
         raise InvalidInput.of(
-            f"rows[{event_us.index(latest)}].{EVENT_TIMESTAMP}",
+            field,
             f"is more than {MAX_AHEAD_SECONDS} seconds ahead of the server's clock",
-            wire_time(latest),
+            wire_time(latest_us),
             hint="Is a local time written as if it were UTC? Nothing was kept.",
         )
 

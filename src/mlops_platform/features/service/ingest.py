@@ -17,8 +17,8 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.features.backends.columns import to_batch
 from mlops_platform.features.backends.offline import OfflineFiles
-from mlops_platform.features.backends.uploads import UploadFormat, conform_upload, newest_of, read_table
-from mlops_platform.features.domain.rows import RowBatch, check_times, newest, pack, read_json_rows, stamp
+from mlops_platform.features.backends.uploads import UploadFormat, conform_upload, event_span, newest_of, read_table
+from mlops_platform.features.domain.rows import RowBatch, check_latest, check_times, newest, pack, read_json_rows, stamp
 from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.times import from_us, to_us
 from mlops_platform.features.errors import FeatureSetNotFound
@@ -171,9 +171,9 @@ def _of_batch(batch: RowBatch) -> Prepared:
 
 def _prepare_table(table: pa.Table, view: FeatureView, now_us: int) -> Prepared:
     rows = conform_upload(table, view)
-    events: Any = rows.column("event_us").to_pylist()
-    check_times(events, now_us)
+    first_us, last_us = event_span(rows)
+    check_latest(last_us, now_us)
     if rows.num_rows < SEGMENT_ROWS and rows.nbytes < RECENT_BYTES:
         return _of_batch(to_batch(rows, view.schema.features))
     latest = to_batch(newest_of(rows), view.schema.features)
-    return Prepared(rows.num_rows, min(events), max(events), latest, table=rows)
+    return Prepared(rows.num_rows, first_us, last_us, latest, table=rows)
