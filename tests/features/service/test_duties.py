@@ -1,5 +1,6 @@
 """What happens in the background, and what must not be lost when a process dies in between."""
 
+import random
 from dataclasses import replace
 
 import pyarrow as pa
@@ -36,6 +37,12 @@ def state(apps) -> FeatureState:
 async def count(platform: Platform, table, caller: Caller) -> int:
     async with platform.runtime.database.read() as session:
         return await session.scalar(select(func.count()).select_from(table).where(table.c.project_id == caller.project))
+
+
+async def compact_all(platform: Platform, state: FeatureState, *, ingests: int, rows: int) -> None:
+    """Until nothing is left to do: other tests' feature sets are in the same database."""
+    while await compact(platform.runtime.database, state.files, ingests=ingests, rows=rows):
+        pass
 
 
 class AwayStore(EmbeddedOnlineStore):
@@ -94,24 +101,24 @@ class TestCompaction:
         await a_feature_set(ada)
         await self.feed(ada, 8)
         before = await self.rows_of(ada)
-        await compact(platform.runtime.database, state.files, ingests=8, rows=10**9)
+        await compact_all(platform, state, ingests=8, rows=10**9)
         assert (await count(platform, recent_rows, ada), await count(platform, segments, ada)) == (1, 0)
         assert await self.rows_of(ada) == before
 
     async def test_merged_rows_become_a_segment_and_read_the_same(self, ada, platform, state):
         await a_feature_set(ada)
         await self.feed(ada, 4)
-        await compact(platform.runtime.database, state.files, ingests=4, rows=10**9)
+        await compact_all(platform, state, ingests=4, rows=10**9)
         await self.feed(ada, 9)
         before = await self.rows_of(ada)
-        await compact(platform.runtime.database, state.files, ingests=10**9, rows=26)
+        await compact_all(platform, state, ingests=10**9, rows=26)
         assert (await count(platform, recent_rows, ada), await count(platform, segments, ada)) == (0, 1)
         assert await self.rows_of(ada) == before
 
     async def test_a_correction_after_compaction_still_wins_and_the_time_of_ingest_is_kept(self, ada, platform, state):
         await a_feature_set(ada)
         first = await ingest(ada, a_row(age=1))
-        await compact(platform.runtime.database, state.files, ingests=1, rows=1)
+        await compact_all(platform, state, ingests=1, rows=1)
         await ingest(ada, a_row(age=2))
         labels = [a_row(hours=1)]
         assert (await data_of(ada, (await training_set(ada, labels, ["age"]))["id"]))[0]["age"] == 2
@@ -125,9 +132,36 @@ class TestCompaction:
         change = {"features": [*features, {"name": "city", "type": "string"}]}
         await ada.http.patch("/api/feature-sets/user_features", json=change)
         await ingest(ada, a_row(hours=1, city="Zürich"))
-        await compact(platform.runtime.database, state.files, ingests=2, rows=2)
+        await compact_all(platform, state, ingests=2, rows=2)
         made = await training_set(ada, [a_row(hours=0), a_row(hours=1)], ["age", "city"])
         assert [(r["age"], r["city"]) for r in await data_of(ada, made["id"])] == [(1, None), (None, "Zürich")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_online_and_offline_agree_with_a_plain_model_whatever_happened_in_between(ada, platform, state, seed):
+    """Random ingests in random order, compacted at random moments: the last ingest of each event counts everywhere."""
+    chance = random.Random(seed)
+    await a_feature_set(ada)
+    model: dict[tuple[str, int], int | None] = {}
+    for step in range(25):
+        rows = [
+            (chance.choice("abc"), chance.randrange(12), chance.choice([step, None])) for _ in range(chance.randrange(1, 5))
+        ]
+        await ingest(ada, *(a_row(entity, hour, age=value) for entity, hour, value in rows))
+        model |= {(entity, hour): value for entity, hour, value in rows}
+        if chance.random() < 0.2:
+            await compact_all(platform, state, ingests=3, rows=chance.choice([10, 10**9]))
+    moments = [(entity, hour) for entity in "abcd" for hour in range(-1, 13)]
+    made = await training_set(ada, [a_row(entity, hour) for entity, hour in moments], ["age"])
+    found = [row["age"] for row in await data_of(ada, made["id"])]
+    assert found == [newest_at(model, entity, hour) for entity, hour in moments]
+    online = [vector["values"]["age"] for vector in await serve(ada, "a,b,c,d", "age")]
+    assert online == [newest_at(model, entity, 99) for entity in "abcd"]
+
+
+def newest_at(model: dict[tuple[str, int], int | None], entity: str, hour: int) -> int | None:
+    known = [at_hour for owner, at_hour in model if owner == entity and at_hour <= hour]
+    return model[entity, max(known)] if known else None
 
 
 class TestSegments:
