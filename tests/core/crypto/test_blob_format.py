@@ -110,10 +110,12 @@ class TestRoundTrip:
         assert open_range(stored, start, end, is_encrypted=ring is not None) == content[start:end]
 
     @given(size=st.integers(0, 2**50))
+    @settings(deadline=None)
     def test_the_content_size_follows_from_the_stored_size(self, size):
         assert content_size(sealed_size(size)) == size
 
     @given(stored=st.one_of(st.integers(0, 3 * SEALED_SEGMENT_BYTES), st.integers(0, 2**50)))
+    @settings(deadline=None)
     def test_a_length_is_either_of_one_content_size_or_refused(self, stored):
         try:
             size = content_size(stored)
@@ -269,6 +271,7 @@ class TestAddress:
 
 class TestSpans:
     @given(size=SIZES, data=st.data())
+    @settings(deadline=None)
     def test_a_span_holds_its_range_and_no_segment_more(self, size, data):
         start = data.draw(st.integers(0, size))
         end = data.draw(st.integers(start, size))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -11,17 +12,24 @@ from obstore.store import S3Store
 CREDENTIALS = {"aws_access_key_id": "testing-key", "aws_secret_access_key": "testing-secret", "region_name": "us-east-1"}
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint():
-    """The address of the server. It picks a free port itself and says which, so that nobody can take it meanwhile."""
+@contextmanager
+def running_s3():
+    """A server and its address. It picks a free port itself and says which, so that nobody can take it meanwhile."""
     program = [sys.executable, "-u", str(Path(__file__).with_name("s3_server.py"))]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stdout is not None
-            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+            yield server, f"http://127.0.0.1:{int(server.stdout.readline())}"
         finally:
             server.terminate()
             server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """The address of the server that the tests share, each with a bucket of its own."""
+    with running_s3() as (_, endpoint):
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,11 @@ class TestRoundTrip:
         end = data.draw(st.integers(start, size))
         assert await collect(await local.read(blob, start=start, end=end)) == content[start:end]
 
+    async def test_content_that_drips_in_a_few_bytes_at_a_time_comes_back(self, local):
+        content = CONTENT[:200_001]
+        blob = await local.write(PROJECT, stream(content, 3), max_bytes=len(content))
+        assert await collect(await local.read(blob)) == content
+
     async def test_a_deleted_blob_is_missing(self, store):
         blob = await store.write(PROJECT, stream(b"content"), max_bytes=100)
         await store.delete(blob.address)

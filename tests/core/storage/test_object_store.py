@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from obstore.store import MemoryStore
 from tests.conformance.object_backend import ObjectBackendConformance, put, some_key
@@ -67,3 +69,24 @@ async def test_a_bucket_that_does_not_exist_is_unavailable_and_named_as_such(s3_
         await put(backend, some_key(), b"small")
     with pytest.raises(DependencyUnavailable, match="bucket"):
         await backend.read_range(some_key(), 0, 10)
+    with pytest.raises(DependencyUnavailable, match="bucket"):
+        await backend.check()
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(403, "credentials"), (401, "credentials"), (500, "does not answer"), (503, "does not answer")]
+)
+async def test_a_store_that_refuses_or_fails_is_unavailable_and_its_words_are_kept_from_users(status, told):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        backend = ObjectStore(s3_store(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "bucket"))
+        for operation in (lambda: backend.read_range(some_key(), 0, 10), lambda: put(backend, some_key(), b"small")):
+            with pytest.raises(DependencyUnavailable, match=told) as caught:
+                await operation()
+            assert "secret" not in caught.value.detail

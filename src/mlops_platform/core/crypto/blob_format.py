@@ -200,7 +200,7 @@ class BlobSealer:
             self.header = Header(Suite.AES_256_GCM, key_ring.wrap(data_key, context, nonce=wrap_nonce))
         self._seal = _Seal(self.header.suite, address, data_key)
         self._index = 0
-        self._held = b""
+        self._held = bytearray()  # grows in place: a client may send a byte at a time
         self._finished = False
 
     def update(self, content: bytes) -> list[bytes]:
@@ -212,10 +212,11 @@ class BlobSealer:
         # Segments are sealed out of the given buffer and handed out apart: copying a megabyte costs more than sealing it.
         missing = SEGMENT_BYTES - len(self._held)
         rest = memoryview(content)[missing:]
-        sealed = [self._next(memoryview(self._held + content[:missing]))]
+        self._held += content[:missing]
+        sealed = [self._next(memoryview(self._held))]
         whole = (len(rest) - 1) // SEGMENT_BYTES
         sealed += [self._next(rest[i * SEGMENT_BYTES : (i + 1) * SEGMENT_BYTES]) for i in range(whole)]
-        self._held = bytes(rest[whole * SEGMENT_BYTES :])
+        self._held = bytearray(rest[whole * SEGMENT_BYTES :])
         return sealed
 
     def finish(self) -> bytes:

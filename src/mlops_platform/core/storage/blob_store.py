@@ -27,6 +27,8 @@ from mlops_platform.core.storage.backend import ObjectBackend, ObjectKey, Upload
 
 # Large enough that handing work to a thread costs nothing beside it, small enough to stay in the processor's cache.
 BATCH_BYTES = 1024 * 1024
+# A client that sends a few bytes at a time would otherwise fill the memory with what holds them.
+_MOST_CHUNKS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,11 @@ class BlobStore:
         self._key_ring = key_ring
         self._encrypt = encrypt
 
-    async def write(self, project_id: ProjectId, chunks: AsyncIterator[bytes], *, max_bytes: int) -> StoredBlob:
+    async def write(
+        self, project_id: ProjectId, chunks: AsyncIterator[bytes], *, max_bytes: int, blob_id: BlobId | None = None
+    ) -> StoredBlob:
         """Store a stream as a new blob, durable on return. On any failure or cancellation nothing is visible."""
-        address = BlobAddress(project_id, BlobId(new_id()))
+        address = BlobAddress(project_id, blob_id or BlobId(new_id()))
         intake = _Intake(BlobSealer(address, self._key_ring if self._encrypt else None))
         upload = self._backend.upload(ObjectKey.of(address), largest=sealed_size(max_bytes))
         is_stored = False
@@ -210,7 +214,7 @@ async def _batches(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncGenerat
                 f"The content is larger than {max_bytes} bytes.", hint="The limit is MLOPS_MAX_UPLOAD_BYTES."
             )
         batch.append(chunk)
-        if held >= BATCH_BYTES:
+        if held >= BATCH_BYTES or len(batch) >= _MOST_CHUNKS:
             yield batch
             batch, held = [], 0
     if batch:

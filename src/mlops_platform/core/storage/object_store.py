@@ -20,6 +20,8 @@ _PART_BYTES = 8 * 1024 * 1024
 _MOST_PARTS = 9_000
 _PARTS_IN_FLIGHT = 2
 
+_NO_BUCKET = "The bucket of the object store does not exist."
+
 
 class ObjectStore:
     """An object store behind HTTP. What `obstore` retries by itself is set where the store is opened."""
@@ -129,7 +131,7 @@ class _ObjectUpload:
                     max_concurrency=_PARTS_IN_FLIGHT,
                 )
         except BlobMissing as error:
-            raise DependencyUnavailable("object store", "The bucket of the object store does not exist.") from error
+            raise DependencyUnavailable("object store", _NO_BUCKET) from error
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         head, self._head = self._head, []
@@ -157,11 +159,11 @@ def _translated(key: ObjectKey | None) -> Iterator[None]:
     """Turn the errors of `obstore` into ours. Their text can hold addresses and is not for users: it stays in the cause."""
     try:
         yield
-    except FileNotFoundError as error:
-        if key is None or "NoSuchBucket" in str(error):
-            raise DependencyUnavailable("object store", "The bucket of the object store does not exist.") from error
-        raise BlobMissing(key.path) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise DependencyUnavailable("object store", "The object store refuses the platform's credentials.") from error
     except (BaseError, OSError) as error:
+        if "NoSuchBucket" in str(error):
+            raise DependencyUnavailable("object store", _NO_BUCKET) from error
+        if isinstance(error, FileNotFoundError) and key is not None:
+            raise BlobMissing(key.path) from error
         raise DependencyUnavailable("object store") from error

@@ -6,8 +6,8 @@ from sqlalchemy.dialects import postgresql
 
 from mlops_platform.migrations import schemas
 
-revision = "0003_features"
-down_revision = "0002_registry"
+revision = "0004_features"
+down_revision = "0003_tracking"
 branch_labels = None
 depends_on = None
 

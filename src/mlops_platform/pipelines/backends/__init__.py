@@ -1,0 +1,1 @@
+"""What runs user code: processes on this machine."""

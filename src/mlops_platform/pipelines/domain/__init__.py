@@ -1,0 +1,1 @@
+"""The rules of pipelines: no database, no clock, no chance."""

@@ -1,0 +1,1 @@
+"""Background entry points: the worker, and the duties that any replica takes."""
