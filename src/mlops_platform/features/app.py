@@ -3,9 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mlops_platform.core.crypto.key_ring import KeyRing
 from mlops_platform.core.http.service import Service
-from mlops_platform.core.storage.opening import open_blob_store
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.features import tasks
 from mlops_platform.features.backends.offline import OfflineFiles
@@ -25,9 +23,7 @@ from mlops_platform.features.service.training import TrainingSets
 @asynccontextmanager
 async def open_state(runtime: Runtime) -> AsyncIterator[FeatureState]:
     """The collaborators of this service, alive until the block ends."""
-    key = runtime.settings.storage_key
-    ring = None if key is None else KeyRing.from_hex(key.get_secret_value())
-    state = make_state(runtime, open_online_store(runtime), OfflineFiles(open_blob_store(runtime.settings, ring)))
+    state = make_state(runtime, open_online_store(runtime))
     try:
         yield state
     finally:
@@ -51,8 +47,9 @@ async def check_online_store(runtime: Runtime) -> None:
             await store.close()
 
 
-def make_state(runtime: Runtime, store: OnlineStore, files: OfflineFiles) -> FeatureState:
-    """The use cases over these stores."""
+def make_state(runtime: Runtime, store: OnlineStore) -> FeatureState:
+    """The use cases over an online store."""
+    files = OfflineFiles(runtime.blobs)
     definitions = Definitions(runtime.database)
     stored = StoredRows(runtime.database, files)
     online = OnlineWriter(runtime, store, stored)

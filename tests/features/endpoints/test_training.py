@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 from pyarrow import ipc
+
+from mlops_platform.core.identity import Role
 from tests.conftest import Caller, Platform
 from tests.factories.features import (
     ARROW,
@@ -18,8 +20,6 @@ from tests.factories.features import (
     parquet,
     training_set,
 )
-
-from mlops_platform.core.identity import Role
 
 PATH = "/api/training-sets"
 

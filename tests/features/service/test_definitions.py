@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.features import a_feature_set, a_row, ingest
 
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.jobs.consumers import platform_principal
@@ -13,6 +11,8 @@ from mlops_platform.features.errors import UnknownFeature
 from mlops_platform.features.service import definitions
 from mlops_platform.features.service.definitions import Definitions
 from mlops_platform.features.service.state import FeatureState
+from tests.conftest import Caller, Platform
+from tests.factories.features import a_feature_set, a_row, ingest
 
 QUERY = b"entities=user_123&features=age"
 
@@ -26,7 +26,7 @@ async def ada(platform: Platform) -> Caller:
 async def replica(platform: Platform, apps):
     """The service once more, as another process has it."""
     state: FeatureState = apps["feature-store"].edge.state
-    other = make_state(platform.runtime, state.store, state.files)
+    other = make_state(platform.runtime, state.store)
     yield other
     await other.definitions.close()
 

@@ -6,11 +6,10 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 from sqlalchemy import func, select
-from tests.conftest import Caller, Platform
-from tests.factories.features import PARQUET, a_feature_set, a_row, at, data_of, ingest, parquet, serve, training_set
 
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.jobs.consumers import platform_principal
+from mlops_platform.core.storage.tables import blob_references
 from mlops_platform.features.app import make_state
 from mlops_platform.features.backends.online import EmbeddedOnlineStore
 from mlops_platform.features.domain.schema import FeatureView
@@ -20,6 +19,8 @@ from mlops_platform.features.service.compaction import compact
 from mlops_platform.features.service.definitions import Snapshot
 from mlops_platform.features.service.state import FeatureState
 from mlops_platform.features.tables import online_pending, recent_rows, segments
+from tests.conftest import Caller, Platform
+from tests.factories.features import PARQUET, a_feature_set, a_row, at, data_of, ingest, parquet, serve, training_set
 
 LATER_US = 4_000_000_000_000_000
 
@@ -60,7 +61,7 @@ class TestRepair:
     async def test_an_ingest_while_the_store_is_away_is_kept_and_comes_online_later(self, ada, platform, state):
         await a_feature_set(ada)
         store = AwayStore(OnlineValues(platform.runtime.database))
-        broken = make_state(platform.runtime, store, state.files)
+        broken = make_state(platform.runtime, store)
         author = Author(platform_principal(ada.project))
         body = b'{"rows":[{"entity_id":"u","event_timestamp":"2026-01-01T00:00:00Z","age":7}]}'
         result = await broken.ingest.json_rows(author, "user_features", body)
@@ -79,7 +80,7 @@ class TestRepair:
     async def test_a_repair_forgets_sets_that_went_offline_meanwhile(self, ada, platform, state):
         await a_feature_set(ada)
         store = AwayStore(OnlineValues(platform.runtime.database))
-        broken = make_state(platform.runtime, store, state.files)
+        broken = make_state(platform.runtime, store)
         author = Author(platform_principal(ada.project))
         body = b'{"rows":[{"entity_id":"u","event_timestamp":"2026-01-01T00:00:00Z","age":7}]}'
         await broken.ingest.json_rows(author, "user_features", body)
@@ -178,9 +179,23 @@ class TestSegments:
         assert (await count(platform, recent_rows, ada), await count(platform, segments, ada)) == (0, 1)
         stored = [path for path in (settings.home / "blobs").rglob("*") if path.is_file() and ada.project in str(path)]
         assert stored
+        assert await count(platform, blob_references, ada) == 1
         assert all(b"PAR1" not in path.read_bytes() for path in stored)
 
-    async def test_a_failed_commit_leaves_no_file_behind(self, ada, platform, state, settings, monkeypatch):
+    async def test_the_same_upload_twice_changes_nothing_and_is_stored_once(self, ada, platform):
+        await a_feature_set(ada)
+        labels = [a_row("u0"), a_row("u9999", 5), a_row("u1", -1)]
+        await self.upload(ada)
+        first = await training_set(ada, labels, ["age"])
+        await self.upload(ada)
+        again = await training_set(ada, labels, ["age"])
+        assert [row["age"] for row in await data_of(ada, first["id"])] == [0, 9999, None]
+        assert again["digest"] == first["digest"]
+        async with platform.runtime.database.read() as session:
+            mine = select(segments.c.blob_id).where(segments.c.project_id == ada.project)
+            assert len({row.blob_id for row in await session.all(mine)}) == 1
+
+    async def test_a_failed_commit_leaves_no_file_that_anything_holds(self, ada, platform, state, monkeypatch):
         await a_feature_set(ada)
         await ada.http.patch("/api/feature-sets/user_features", json={"tags": ["x"]})
         view = (await state.definitions.load(platform_principal(ada.project))).views["user_features"]
@@ -193,7 +208,7 @@ class TestSegments:
         response = await ada.http.post(path, content=parquet(table), headers={"content-type": PARQUET})
         assert response.status_code == 503
         assert await count(platform, segments, ada) == 0
-        assert not [path for path in (settings.home / "blobs").rglob("*") if path.is_file() and ada.project in str(path)]
+        assert await count(platform, blob_references, ada) == 0
 
     async def test_online_values_are_rebuilt_from_files_and_recent_rows_together(self, ada, state):
         made = await a_feature_set(ada)

@@ -2,11 +2,11 @@
 
 import pytest
 from sqlalchemy import select
-from tests.conftest import Caller, Platform
-from tests.factories.features import a_feature_set, a_row, data_of, ingest, serve, training_set
 
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.events.tables import events
+from tests.conftest import Caller, Platform
+from tests.factories.features import a_feature_set, a_row, data_of, ingest, serve, training_set
 
 
 @pytest.fixture

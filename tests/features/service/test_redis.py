@@ -1,16 +1,15 @@
 """The whole way from ingest to serving over Redis."""
 
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.features import a_feature_set
-from tests.factories.redis import redis_program, redis_server
 
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.jobs.consumers import platform_principal
 from mlops_platform.features.app import make_state
 from mlops_platform.features.backends.online_redis import RedisOnlineStore
 from mlops_platform.features.service.author import Author
-from mlops_platform.features.service.state import FeatureState
+from tests.conftest import Caller, Platform
+from tests.factories.features import a_feature_set
+from tests.factories.redis import redis_program, redis_server
 
 BODY = b'{"rows":[{"entity_id":"u","event_timestamp":"2026-01-01T00:00:00Z","age":7}]}'
 QUERY = b"entities=u&features=age"
@@ -25,12 +24,11 @@ async def ada(platform: Platform) -> Caller:
 
 
 async def test_rows_survive_the_loss_of_redis_and_come_back_by_themselves(ada, platform, apps):
-    shared: FeatureState = apps["feature-store"].edge.state
     await a_feature_set(ada)
     author = Author(platform_principal(ada.project))
     with redis_server(str(PROGRAM)) as url:
         store = RedisOnlineStore(url)
-        state = make_state(platform.runtime, store, shared.files)
+        state = make_state(platform.runtime, store)
         assert (await state.ingest.json_rows(author, "user_features", BODY)).online == "written"
         assert b'"age":7' in await state.serving.serve_query(author.principal, QUERY)
     with pytest.raises(DependencyUnavailable, match="online store"):
@@ -41,7 +39,7 @@ async def test_rows_survive_the_loss_of_redis_and_come_back_by_themselves(ada, p
     await store.close()
     with redis_server(str(PROGRAM)) as url:
         store = RedisOnlineStore(url)
-        state = make_state(platform.runtime, store, shared.files)
+        state = make_state(platform.runtime, store)
         await state.online.repair(now_us=4_000_000_000_000_000)
         assert b'"age":8' in await state.serving.serve_query(author.principal, QUERY)
         await state.definitions.close()

@@ -1,11 +1,9 @@
 """Rows in: checked, committed with their audit entry and event, then online. All rows of a request, or none."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -27,7 +25,7 @@ from mlops_platform.features.repository.sets import FeatureSetRepository, to_vie
 from mlops_platform.features.service.author import Author
 from mlops_platform.features.service.definitions import Definitions
 from mlops_platform.features.service.online_writes import OnlineWriter
-from mlops_platform.features.service.stored_rows import segment_values
+from mlops_platform.features.service.stored_rows import segment_holder, segment_values
 
 # What is smaller waits in the database until a background duty makes a file of it.
 SEGMENT_ROWS = 10_000
@@ -90,8 +88,10 @@ class Ingest:
     async def _store(self, author: Author, view: FeatureView, prepared: Prepared) -> IngestResult:
         """Commit the rows, then write them online."""
         batch_id = new_id()
-        async with self._file(view, prepared) as blob:
-            created_us = await self._commit(author, view, prepared, batch_id=batch_id, blob=blob)
+        blob = None
+        if prepared.table is not None:
+            blob = await self._files.write(author.principal.project, prepared.table)
+        created_us = await self._commit(author, view, prepared, batch_id=batch_id, blob=blob)
         online = OnlineState.OFF
         if view.is_online:
             stamped = stamp(prepared.newest, created_us=created_us, batch_id=batch_id)
@@ -105,14 +105,6 @@ class Ingest:
             created_at=from_us(created_us),
             online=online,
         )
-
-    @asynccontextmanager
-    async def _file(self, view: FeatureView, prepared: Prepared) -> AsyncIterator[StoredBlob | None]:
-        if prepared.table is None:
-            yield None
-            return
-        async with self._files.storing(view.project_id, prepared.table) as blob:
-            yield blob
 
     async def _commit(
         self, author: Author, view: FeatureView, prepared: Prepared, *, batch_id: str, blob: StoredBlob | None
@@ -131,17 +123,16 @@ class Ingest:
                 await rows.add_recent({**ids, "row_count": prepared.row_count, "payload": prepared.payload})
             else:
                 events = (prepared.first_event_us, prepared.last_event_us)
-                values = segment_values(view, blob, events, row_count=prepared.row_count, **_stamped(ids, created_us))
+                segment_id = new_id()
+                kept = await self._files.blobs.hold(session, blob, segment_holder(segment_id))
+                stamp_of_all = {"batch_id": batch_id, "created_us": created_us, "created_at": from_us(created_us)}
+                values = segment_values(view, kept, events, id=segment_id, row_count=prepared.row_count, **stamp_of_all)
                 await rows.add_segment(values)
             if view.is_online:
                 await rows.add_pending(ids)
             await _record(work, view, prepared, batch_id)
             session.after_commit(lambda: self._runtime.signals.send("events"))
         return created_us
-
-
-def _stamped(ids: dict[str, Any], created_us: int) -> dict[str, Any]:
-    return {"batch_id": ids["batch_id"], "created_us": created_us, "created_at": from_us(created_us)}
 
 
 async def _record(work: UnitOfWork, view: FeatureView, prepared: Prepared, batch_id: str) -> None:
