@@ -209,6 +209,12 @@ class TestRefusals:
         assert any(error["field"].startswith(field) for error in response.json()["errors"]), response.text
         assert (await fed.http.get(PATH)).json()["items"] == []
 
+    @pytest.mark.parametrize("body", ["[null, null]", "null", '"x"', "5", "{}"])
+    async def test_json_of_another_shape_is_refused(self, fed, body):
+        response = await fed.http.post(PATH, content=body, headers={"content-type": "application/json"})
+        assert response.status_code == 422, response.text
+        assert response.json()["errors"]
+
     @pytest.mark.parametrize("training_set_id", ["0" * 32, "nope", "../x"])
     async def test_an_unknown_id_is_not_found_or_invalid(self, ada, training_set_id):
         assert (await ada.http.get(f"{PATH}/{training_set_id}")).status_code in {404, 422}

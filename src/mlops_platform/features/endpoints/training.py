@@ -161,7 +161,7 @@ async def _read_json(request: Request) -> TrainingSetCreate:
     try:
         return TrainingSetCreate.model_validate(await request.json())
     except ValidationError as error:
-        raise from_validation(error.errors()) from None
+        raise from_validation([{**found, "loc": ("body", *found["loc"])} for found in error.errors()]) from None
 
 
 async def _found(reader: TrainingSetReader, training_set_id: str) -> Record:
