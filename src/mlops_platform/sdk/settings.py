@@ -23,7 +23,7 @@ class Service(StrEnum):
     FEATURES = "features"
     TRACKING = "tracking"
     PIPELINES = "pipelines"
-    AB_TESTING = "ab_testing"
+    AB_TESTING = "ab"
 
 
 URL_VARIABLES: Mapping[Service, str] = {

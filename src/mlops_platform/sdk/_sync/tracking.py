@@ -57,7 +57,7 @@ class Tracking:
             return self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
         found = self._client.get(Page[Experiment], "/api/experiments", params={"name": name_or_id})
         if not found.items:
-            return self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
+            raise missing(f"There is no experiment {name_or_id!r}.", hint="'mlops experiment list' shows what there is.")
         return found.items[0]
 
     def ensure_experiment(self, name_or_id: str) -> Experiment:
