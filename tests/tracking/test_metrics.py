@@ -242,6 +242,11 @@ class TestCoalescing:
                 commits += 1
                 return runtime.database.write()
 
+            def autocommit(self):
+                nonlocal commits
+                commits += 1
+                return runtime.database.autocommit()
+
         counting = Counting.__new__(Counting)
         async with MetricIngest(counting).running() as ingest:
             await asyncio.gather(
@@ -290,6 +295,9 @@ class TestCoalescing:
                 if self.is_away:
                     raise DependencyUnavailable("database")
                 return runtime.database.write()
+
+            def autocommit(self):
+                return runtime.database.autocommit()
 
         away = Away()
         async with MetricIngest(away).running() as ingest:

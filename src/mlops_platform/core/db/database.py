@@ -19,6 +19,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._reading = engine.execution_options(postgresql_readonly=True)
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
@@ -33,6 +34,14 @@ class Database:
             session = WriteSession(connection)
             async with connection.begin():
                 yield session
+        session.committed()
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[WriteSession]:
+        """A session on which each statement is a transaction of its own: one round trip instead of three, for hot paths."""
+        async with translated_errors(), self._autocommit.connect() as connection:
+            session = WriteSession(connection)
+            yield session
         session.committed()
 
     async def ping(self) -> None:
