@@ -25,7 +25,7 @@ SERVICES = {
     "feature-store": ("features", "MLOPS_FEATURE_STORE_URL", 8002),
     "experiment-tracking": ("tracking", "MLOPS_EXPERIMENT_TRACKING_URL", 8003),
     "pipeline-orchestrator": ("pipelines", "MLOPS_PIPELINE_ORCHESTRATOR_URL", 8004),
-    "ab-testing": ("ab", "MLOPS_AB_TESTING_URL", 8090),
+    "ab-testing": ("ab_testing", "MLOPS_AB_TESTING_URL", 8090),
 }
 TIMEOUT_SECONDS = 30
 # The requests of the documentation, byte for byte.

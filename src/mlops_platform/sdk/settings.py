@@ -23,7 +23,7 @@ class Service(StrEnum):
     FEATURES = "features"
     TRACKING = "tracking"
     PIPELINES = "pipelines"
-    AB_TESTING = "ab"
+    AB_TESTING = "ab_testing"
 
 
 URL_VARIABLES: Mapping[Service, str] = {
