@@ -14,12 +14,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-from tests.sdk.server import Reply, fake_service, problem
 
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.errors import PlatformUnreachable, api_error
 from mlops_platform.sdk.recorder import QUEUE_POINTS, Recorder, RecorderWarning
 from mlops_platform.sdk.spool import Delivery, Spool
+from tests.sdk.server import Reply, fake_service, problem
 
 NOW = "2026-01-01T00:00:00Z"
 EXPERIMENT = {

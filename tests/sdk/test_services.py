@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from tests.conftest import Platform as RunningPlatform
 
 from mlops_platform.sdk import AsyncPlatform
 from mlops_platform.sdk.errors import Conflict, InvalidRequest, NotFound, WaitTimedOut
+from tests.conftest import Platform as RunningPlatform
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 SPLIT = [

@@ -1,15 +1,11 @@
 import asyncio
 
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.registry import BRIEF, a_version
+from sqlalchemy import func, select
+from tests.factories.registry import BRIEF, a_ready_version, a_version
 
 from mlops_platform.core.identity import Role
-
-
-@pytest.fixture
-async def ada(platform: Platform) -> Caller:
-    return await platform.caller("model-registry")
+from mlops_platform.core.storage.tables import blob_references
 
 
 class TestCreateVersion:
@@ -163,3 +159,116 @@ class TestDeleteAndRestore:
 
 async def names(caller, query=""):
     return [item["name"] for item in (await caller.http.get(f"/api/models{query}")).json()["items"]]
+
+
+class TestFilters:
+    @pytest.fixture
+    async def three(self, ada):
+        await a_version(ada, "one", version="1", framework="sklearn", tags=["eu"])
+        await a_version(ada, "one", version="2", framework="torch")
+        await a_version(ada, "two", version="1", framework="torch", tags=["eu"])
+        await a_version(ada, "a-three", version="1")
+        await ada.http.post("/api/models/two/versions/1/finalize")
+        await ada.http.put("/api/models/one/aliases/champion", json={"version": "2"})
+        return ada
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ("framework=torch", ["one", "two"]), ("framework=none", []), ("status=ready", ["two"]),
+            ("status=pending", ["a-three", "one"]), ("alias=champion", ["one"]), ("alias=nobody", []),
+            ("framework=torch&tags=eu", ["two"]), ("alias=champion&framework=sklearn", ["one"]),
+            ("order=newest", ["a-three", "two", "one"]), ("order=newest&framework=torch", ["two", "one"]),
+        ],
+    )  # fmt: skip
+    async def test_models_are_found_by_one_version_that_is_all_that_is_asked(self, three, query, expected):
+        assert await names(three, f"?{query}") == expected
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [("", ["2", "1"]), ("framework=torch", ["2"]), ("alias=champion", ["2"]), ("status=ready", []), ("tags=eu", ["1"])],
+    )
+    async def test_versions_are_found_the_same_way(self, three, query, expected):
+        response = await three.http.get(f"/api/models/one/versions?{query}")
+        assert [version["version"] for version in response.json()["items"]] == expected
+
+    @pytest.mark.parametrize(
+        "query", ["status=x", "order=x", "alias=..", "framework=%00", "tags=%00", "alias=", "framework=" + "x" * 101]
+    )
+    async def test_a_bad_filter_is_named(self, ada, query):
+        response = await ada.http.get(f"/api/models?{query}")
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["field"] == query.partition("=")[0]
+
+    async def test_pages_of_the_newest_meet_each_model_once(self, three):
+        first = (await three.http.get("/api/models?order=newest&page_size=2")).json()
+        rest = (await three.http.get(f"/api/models?order=newest&page_token={first['next_page_token']}")).json()
+        assert [model["name"] for model in first["items"] + rest["items"]] == ["a-three", "two", "one"]
+
+    @pytest.mark.parametrize(
+        "path", ["/api/models?order=newest", "/api/models/one/versions?a=1", "/api/models/one/versions/1/artifacts?a=1"]
+    )
+    async def test_a_token_of_another_list_is_refused(self, three, path):
+        token = (await three.http.get("/api/models?page_size=1")).json()["next_page_token"]
+        response = await three.http.get(f"{path}&page_token={token}")
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["field"] == "page_token"
+
+
+class TestPurge:
+    async def test_a_purged_version_is_gone_with_its_content(self, ada, runtime):
+        await a_ready_version(ada, {"a": b"1", "b": b"2"})
+        assert (await ada.http.delete("/api/models/fraud/versions/1")).status_code == 204
+        assert (await ada.http.delete("/api/models/fraud/versions/1?purge=true")).status_code == 204
+        assert (await ada.http.post("/api/models/fraud/versions/1/restore")).status_code == 404
+        assert await held(runtime, ada) == 0
+        assert (await a_version(ada, version="1"))["status"] == "pending"
+        assert (await ada.http.get("/api/models/fraud/versions/1/artifacts")).json()["items"] == []
+
+    async def test_content_that_another_version_shares_stays(self, ada, runtime):
+        await a_ready_version(ada, {"a": b"shared"})
+        await a_version(ada, version="2")
+        await ada.http.put("/api/models/fraud/versions/2/artifacts/a", content=b"shared")
+        await ada.http.delete("/api/models/fraud/versions/1?purge=true")
+        assert await held(runtime, ada) == 1
+        assert (await ada.http.get("/api/models/fraud/versions/2/artifacts/a")).content == b"shared"
+
+    async def test_an_aliased_version_is_not_purged(self, ada, runtime):
+        await a_ready_version(ada, {"a": b"1"})
+        await ada.http.put("/api/models/fraud/aliases/champion", json={"version": "1"})
+        assert (await ada.http.delete("/api/models/fraud/versions/1?purge=true")).status_code == 409
+        assert await held(runtime, ada) == 1
+
+    async def test_a_purged_model_takes_everything_with_it(self, ada, runtime):
+        await a_ready_version(ada, {"a": b"1"})
+        await ada.http.put("/api/models/fraud/aliases/champion", json={"version": "1"})
+        await ada.http.delete("/api/models/fraud")
+        assert (await ada.http.delete("/api/models/fraud?purge=true")).status_code == 204
+        assert (await ada.http.delete("/api/models/fraud?purge=true")).status_code == 404
+        assert (await ada.http.post("/api/models/fraud/restore")).status_code == 404
+        assert await held(runtime, ada) == 0
+        assert (await a_version(ada))["version"] == "1"
+        assert (await ada.http.get("/api/models/fraud")).json()["aliases"] == {}
+
+    async def test_only_an_admin_purges(self, ada, platform, runtime):
+        await a_ready_version(ada, {"a": b"1"})
+        bob = await platform.caller("model-registry", Role.PROMOTER, project=ada.project)
+        for path in ("/api/models/fraud", "/api/models/fraud/versions/1"):
+            response = await bob.http.delete(f"{path}?purge=true")
+            assert response.status_code == 403
+            assert "models:admin" in response.json()["detail"]
+        assert await held(runtime, ada) == 1
+
+    async def test_uploads_that_race_with_a_purge_leave_nothing_held(self, ada, runtime):
+        await a_version(ada, version="1")
+        uploads = [ada.http.put(f"/api/models/fraud/versions/1/artifacts/f{n}", content=b"x" * n) for n in range(8)]
+        answers = await asyncio.gather(*uploads[:4], ada.http.delete("/api/models/fraud?purge=true"), *uploads[4:])
+        assert {answer.status_code for answer in answers} <= {201, 204, 404}
+        assert await held(runtime, ada) == 0
+
+
+async def held(runtime, caller):
+    """How many files of the caller's project hold content."""
+    async with runtime.database.read() as session:
+        mine = blob_references.c.project_id == caller.project
+        return await session.scalar(select(func.count()).select_from(blob_references).where(mine))

@@ -46,7 +46,7 @@ def check_upload(headers: Headers, *, max_bytes: int) -> str | None:
     if "content-range" in headers:
         raise MalformedRequest("Content-Range: an upload is always of the whole content.")
     length = headers.get("content-length", "")
-    if length.isdigit() and int(length[:30]) > max_bytes:
+    if length.isascii() and length.isdigit() and int(length[:30]) > max_bytes:
         raise ContentTooLarge(f"The content is larger than {max_bytes} bytes.", hint="The limit is MLOPS_MAX_UPLOAD_BYTES.")
     promised = {digest for digest in (_plain_digest(headers), *_structured_digests(headers)) if digest}
     if len(promised) > 1:

@@ -160,7 +160,7 @@ _PICKLE_STARTS = frozenset(bytes([code]) for code in b"(]}).cXTUBCGIJKMLNV\x88\x
 _OLD_PICKLE = re.compile(
     rb"\(?c[A-Za-z_][\w.]{0,200}\r?\n[A-Za-z_][\w.]{0,200}\r?\n"
     rb"|\((?:[ldt]p\d{1,9}|i[A-Za-z_][\w.]{0,200}|I-?\d{1,20})\r?\n"
-    rb"|[\]}]q\x00[(.]"
+    rb"|[\]}]q\x00"
 )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Request
 
 from mlops_platform.contracts.common import NAME_PATTERN
 from mlops_platform.core.errors import InvalidInput
@@ -26,9 +26,11 @@ AliasName = Annotated[str, Path(pattern=NAME_PATTERN, description="The alias, fo
 
 
 def _logical_path(
+    request: Request,
     path: Annotated[str, Path(description="The file's logical path within the version, for example `weights/a.bin`.")],
 ) -> str:
-    return check_path(path)
+    # The router's pattern passes over a line feed at the end, which would give one file two names.
+    return check_path(path if request.scope["path"].endswith(path) else f"{path}\n")
 
 
 LogicalPath = Annotated[str, Depends(_logical_path)]

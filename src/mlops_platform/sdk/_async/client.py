@@ -228,7 +228,7 @@ class AsyncServiceClient:
             return PlatformUnreachable(f"Nothing answers at {self.url} ({self.service.value}).", hint=hint)
         if isinstance(error, httpx2.TimeoutException):
             return RequestTimedOut(f"{self.url} did not answer in time.", hint="MLOPS_TIMEOUT_SECONDS sets the limit.")
-        return PlatformUnreachable(f"The connection to {self.url} broke: {str(error) or type(error).__name__}.")
+        return PlatformUnreachable(f"The connection to {self.url} broke: {str(error).rstrip('.') or type(error).__name__}.")
 
 
 def user_agent() -> str:

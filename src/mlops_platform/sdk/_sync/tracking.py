@@ -195,6 +195,13 @@ class Tracking:
 
     def _files(self, run_id: str, path: str) -> Iterator[ArtifactEntry]:
         folders = [path]
+        if path:
+            # Only the listing of the folder around it says whether a path is a file or a folder.
+            around = [entry for entry in self.artifacts(run_id, path.rpartition("/")[0]) if entry.path == path]
+            folders = [entry.path for entry in around if entry.is_folder]
+            for entry in around:
+                if not entry.is_folder:
+                    yield entry
         while folders:
             for entry in self.artifacts(run_id, folders.pop()):
                 if entry.is_folder:
