@@ -2,11 +2,11 @@ import asyncio
 
 import pytest
 from sqlalchemy import text
-from tests.conftest import Caller, Platform
-from tests.factories.ab_testing import a_test, route
 
 from mlops_platform.ab_testing.service.routing import Routing
 from mlops_platform.ab_testing.tasks import keep_fresh, running
+from tests.conftest import Caller, Platform
+from tests.factories.ab_testing import a_test, route
 
 
 @pytest.fixture

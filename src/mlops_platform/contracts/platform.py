@@ -190,6 +190,29 @@ class NewWebhook(Webhook):
     secret: str
 
 
+class WebhookDelivery(Answer):
+    """One event on its way to a webhook. `is_dead`: nobody took it, and it is tried again only on request."""
+
+    id: str
+    event_id: str
+    event_type: str
+    attempts: int
+    created_at: Timestamp
+    delivered_at: Timestamp | None
+    next_attempt_at: Timestamp | None = Field(description="Null once it is delivered or dead.")
+    last_status: int | None
+    last_error: str | None
+    is_dead: bool
+
+
+class WebhookTested(Answer):
+    """What came of a test event: the status, if there was an answer, or what went wrong."""
+
+    is_delivered: bool
+    status: int | None
+    error: str | None
+
+
 class Removed(Answer):
     """What is gone."""
 

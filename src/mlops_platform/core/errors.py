@@ -158,13 +158,26 @@ class DependencyUnavailable(PlatformError):
     code = "dependency_unavailable"
     title = "A dependency is unavailable"
 
-    def __init__(self, dependency: str, detail: str | None = None, *, retry_after_seconds: int = 2) -> None:
+    def __init__(
+        self, dependency: str, detail: str | None = None, *, hint: str | None = None, retry_after_seconds: int = 2
+    ) -> None:
         super().__init__(
             detail or f"The {dependency} does not answer.",
-            hint="Nothing was changed. The platform recovers by itself; retry after the given time.",
+            hint=hint or "Nothing was changed. The platform recovers by itself; retry after the given time.",
             headers={"Retry-After": str(retry_after_seconds)},
         )
         self.dependency = dependency
+
+
+class RequestTimedOut(PlatformError):
+    """The request took longer than it may; what it had begun was undone."""
+
+    status = 503
+    code = "request_timed_out"
+    title = "The request took too long"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "1"})
 
 
 class StorageFull(PlatformError):

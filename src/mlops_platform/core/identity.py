@@ -97,6 +97,22 @@ class Principal:
                 hint="Ask an admin of the project for a role that has it: mlops auth grant --help.",
             )
 
+    def may_everywhere(self, permission: Permission) -> bool:
+        """Whether the permission holds for every name of the project."""
+        return self.may(permission) and self.name_patterns(permission) is None
+
+    def require_everywhere(self, permission: Permission) -> None:
+        """Raise `PermissionDenied` unless the permission holds for every name.
+
+        For what concerns a project as a whole: who has only some names must not reach the others through it.
+        """
+        self.require(permission)
+        if not self.may_everywhere(permission):
+            raise PermissionDenied(
+                f"{self.name!r} has the permission {permission!r} for some names only, and this concerns all of them.",
+                hint="Ask an admin of the project for a role without a name pattern.",
+            )
+
     def name_patterns(self, permission: Permission) -> tuple[str, ...] | None:
         """The name patterns to which this permission is limited; None when it holds for every name."""
         patterns = tuple(_patterns(self.grants, permission.rpartition(":")[2]))

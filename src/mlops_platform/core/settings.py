@@ -9,7 +9,7 @@ import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -24,6 +24,7 @@ from pydantic_settings import (
 from mlops_platform.core.errors import ConfigurationError
 
 MINIMUM_SECRET_LENGTH = 32
+MINIMUM_PASSWORD_LENGTH = 12
 # What stands in examples, tutorials and other people's compose files. Production refuses each of them.
 WEAK_SECRETS = frozenset(
     {"admin", "changeme", "change-me", "default", "example", "minioadmin", "mlops", "password", "postgres", "secret"}
@@ -35,6 +36,15 @@ class Mode(StrEnum):
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
+
+
+class LogLevel(StrEnum):
+    """What is written: this and everything graver."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
 
 
 class LogFormat(StrEnum):
@@ -69,6 +79,11 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names accepted beside loopback and the platform's own service names; comma-separated.",
+    )
+
+    webhook_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Internal `host` or `host:port` that webhooks may call beside public addresses; comma-separated.",
     )
 
     database_url: str | None = Field(
@@ -111,7 +126,7 @@ class Settings(BaseSettings):
         None, description="The token with which services call each other in server mode."
     )
 
-    log_level: str = Field("INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
+    log_level: LogLevel = Field(LogLevel.INFO, description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
     log_format: LogFormat = Field(LogFormat.AUTO, description="`auto`, `json` or `console`.")
     access_log_sample: float = Field(0.01, ge=0, le=1, description="Share of successful hot-path requests that are logged.")
     otel_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint for traces; needs the extra `otel`.")
@@ -131,7 +146,12 @@ class Settings(BaseSettings):
     worker_slots: int = Field(2, ge=0, le=256, description="Task processes that one worker runs at a time.")
     drain_seconds: float = Field(10, ge=0, description="How long running requests may finish after a stop signal.")
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", "webhook_allowed_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         return tuple(part.strip().lower() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -159,9 +179,8 @@ class Settings(BaseSettings):
         """Refuse to start in production with a secret that is missing, short or an example. Names each."""
         if self.mode is not Mode.PRODUCTION:
             return
-        wrong = [
-            f"{name} {problem}" for name, secret, least in self._required_secrets() if (problem := _weakness(secret, least))
-        ]
+        required = dict.fromkeys(self._required_secrets())
+        wrong = [f"{name} {problem}" for name, secret, least in required if (problem := _weakness(secret, least))]
         if wrong:
             raise ConfigurationError(
                 "Production mode refuses to start: "
@@ -174,11 +193,20 @@ class Settings(BaseSettings):
             ("API_SECRET_KEY", self.api_secret_key, MINIMUM_SECRET_LENGTH),
             ("MLOPS_STORAGE_KEY", self.storage_key, 64),
         ]
-        if self.database_url is not None and not urlsplit(self.database_url).password:
-            needed.append(("POSTGRES_PASSWORD", self.postgres_password, 12))
+        needed += [self._password_of(url, setting) for setting, url in self._database_urls()]
         if self.storage_url is not None and self.storage_url.startswith("s3://") and self.storage_s3_access_key_id:
-            needed.append(("MINIO_ROOT_PASSWORD", self.minio_root_password, 12))
+            needed.append(("MINIO_ROOT_PASSWORD", self.minio_root_password, MINIMUM_PASSWORD_LENGTH))
         return needed
+
+    def _database_urls(self) -> list[tuple[str, str]]:
+        urls = {"MLOPS_DATABASE_URL": self.database_url, "MLOPS_DATABASE_OWNER_URL": self.database_owner_url}
+        return [(setting, url) for setting, url in urls.items() if url is not None]
+
+    def _password_of(self, url: str, setting: str) -> tuple[str, SecretStr | None, int]:
+        own = urlsplit(url).password
+        if own is None:
+            return "POSTGRES_PASSWORD", self.postgres_password, MINIMUM_PASSWORD_LENGTH
+        return f"the password in {setting}", SecretStr(unquote(own)), MINIMUM_PASSWORD_LENGTH
 
     def database_dsn(self, *, owner: bool = False) -> str:
         """The database URL with its password filled in."""
@@ -234,11 +262,11 @@ def load_settings(**overrides: Any) -> Settings:
 def with_password(url: str, password: SecretStr | None) -> str:
     """A database URL with the given password, unless it carries its own."""
     parts = urlsplit(url)
-    if parts.password or password is None or parts.hostname is None:
+    if parts.password or password is None:
         return url
-    port = f":{parts.port}" if parts.port else ""
-    user = parts.username or "mlops_app"
-    netloc = f"{user}:{quote(password.get_secret_value(), safe='')}@{parts.hostname}{port}"
+    # What follows the user is kept as it is written: IPv6 in brackets, a port, or nothing for a socket.
+    where = parts.netloc.rpartition("@")[2]
+    netloc = f"{parts.username or 'mlops_app'}:{quote(password.get_secret_value(), safe='')}@{where}"
     return urlunsplit(parts._replace(netloc=netloc))
 
 

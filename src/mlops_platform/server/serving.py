@@ -11,8 +11,10 @@ from typing import Any
 import structlog
 import uvicorn
 
+from mlops_platform.core.http import idempotency
 from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.jobs.runner import Runner
+from mlops_platform.core.work.duties import Duty
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.server.catalog import Entry
 
@@ -34,7 +36,7 @@ async def serving(runtime: Runtime, bound: Sequence[tuple[Entry, socket.socket]]
     """Apps that answer, with their background duties, until the block ends; then they drain."""
     async with AsyncExitStack() as stack:
         apps = [ServiceApp(entry.service, runtime) for entry, _ in bound]
-        duties = []
+        duties: list[tuple[Duty, Any]] = [(idempotency.SWEEP, None)]
         for app in apps:
             state = await stack.enter_async_context(app.running())
             duties += [(duty, state) for duty in app.service.duties]

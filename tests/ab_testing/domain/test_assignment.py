@@ -135,6 +135,21 @@ class TestReallocation:
         assert list(current.ends) == sorted(set(current.ends))
         assert all(a != b for a, b in zip(current.owners, current.owners[1:], strict=False))
 
+    @pytest.mark.parametrize(
+        ("before", "after", "share"),
+        [
+            ([0.95, 0.05], [0.8, 0.2], 0.15),
+            ([1 / 3] * 3, [0.5, 0.25, 0.25], 1 / 6),
+            ([0.25] * 4, [0.7, 0.1, 0.1, 0.1], 0.45),
+            ([0.5, 0.5], [0.4, 0.4, 0.2], 0.2),
+            ([0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4], 0.4),
+            ([0.5, 0.25, 0.25], [0.5, 0.5, 0.0], 0.25),
+        ],
+    )
+    def test_known_changes_move_half_the_sum_of_the_differences(self, before, after, share):
+        current = allocate(before)
+        assert moved_share(current, reallocate(current, after)) == pytest.approx(share, abs=2e-6)
+
     def test_ranges_stay_few_when_weights_swing_for_long(self):
         current = allocate([0.25] * 4)
         for step in range(200):

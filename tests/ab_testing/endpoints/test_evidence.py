@@ -3,6 +3,7 @@ import random
 
 import pytest
 from sqlalchemy import text
+
 from tests.conftest import Caller, Platform
 from tests.factories.ab_testing import a_test, expose, outcomes, results, route, variants
 

@@ -3,10 +3,10 @@ import hashlib
 
 import pytest
 from sqlalchemy import text
-from tests.conftest import Caller, Platform
-from tests.factories.ab_testing import BRIEF, a_test, expose, outcomes, route, variants
 
 from mlops_platform.core.identity import Role
+from tests.conftest import Caller, Platform
+from tests.factories.ab_testing import BRIEF, a_test, expose, outcomes, route, variants
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ from collections import Counter
 
 import pytest
 from scipy.stats import chisquare
-from tests.conftest import Caller, Platform
-from tests.factories.ab_testing import a_test, route, variants
 
 from mlops_platform.ab_testing.endpoints.routing import read_query
 from mlops_platform.contracts.ab_testing import Route
 from mlops_platform.core.errors import InvalidInput
+from tests.conftest import Caller, Platform
+from tests.factories.ab_testing import a_test, route, variants
 
 
 @pytest.fixture

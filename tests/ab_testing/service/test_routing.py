@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
-from tests.conftest import Caller, Platform
-from tests.factories.ab_testing import a_test
 
 from mlops_platform.ab_testing.errors import ABTestNotFound
 from mlops_platform.ab_testing.service.routing import ExposureQueue, Routing
@@ -16,6 +14,8 @@ from mlops_platform.core.clock import FixedClock
 from mlops_platform.core.db.database import Database
 from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.errors import DependencyUnavailable
+from tests.conftest import Caller, Platform
+from tests.factories.ab_testing import a_test
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ from mlops_platform.ab_testing.domain import definition
 from mlops_platform.ab_testing.domain.assignment import SLOTS, traffic_slots
 from mlops_platform.ab_testing.errors import ABTestNotFound, ABTestTaken, IllegalTransition
 from mlops_platform.ab_testing.repository.definitions import AB_TESTS_READ, ABTestReader
-from mlops_platform.ab_testing.service.routing import Routing
 from mlops_platform.ab_testing.service.ab_tests import ABTests
+from mlops_platform.ab_testing.service.routing import Routing
 from mlops_platform.contracts.ab_testing import (
     ABTest,
     ABTestCreate,

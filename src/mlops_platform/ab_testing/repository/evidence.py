@@ -4,7 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CTE, BigInteger, Integer, Row, Select, and_, case, cast, func, literal, null, select, union_all
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Integer,
+    Row,
+    Select,
+    Subquery,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, TEXT, distinct_on
 
 from mlops_platform.ab_testing.domain.analysis import UnitOutcomes
@@ -77,29 +92,33 @@ async def gather(session: ReadSession, principal: Principal, test_id: str) -> Ev
     return _evidence(rows)
 
 
-def _outcomes_per_unit(principal: Principal, test_id: str, first: CTE) -> CTE:
+def _outcomes_per_unit(principal: Principal, test_id: str, first: CTE) -> Subquery:
     """Each unit's outcomes since its first exposure, as the one number that the metric's kind asks for."""
-    value = case(
-        (outcome_metrics.c.kind == MetricKind.PROPORTION.value, func.max(outcomes.c.value)),
-        (outcome_metrics.c.kind == MetricKind.COUNT.value, func.sum(outcomes.c.value)),
-        else_=func.avg(outcomes.c.value),
+    since = and_(outcomes.c.unit_id == first.c.unit_id, outcomes.c.occurred_at >= first.c.first_exposed_at)
+    # The kinds are joined after the grouping: there are far fewer units than outcomes.
+    grouped = (
+        select(
+            first.c.variant,
+            outcomes.c.metric,
+            func.max(outcomes.c.value).label("highest"),
+            func.sum(outcomes.c.value).label("total"),
+            func.avg(outcomes.c.value).label("average"),
+        )
+        .select_from(first.join(outcomes, since))
+        .where(in_project(principal, outcomes), outcomes.c.test_id == test_id)
+        .group_by(outcomes.c.unit_id, first.c.variant, outcomes.c.metric)
+        .subquery()
     )
-    joined = first.join(
-        outcomes, and_(outcomes.c.unit_id == first.c.unit_id, outcomes.c.occurred_at >= first.c.first_exposed_at)
-    ).join(
-        outcome_metrics,
-        and_(
-            outcome_metrics.c.project_id == outcomes.c.project_id,
-            outcome_metrics.c.test_id == outcomes.c.test_id,
-            outcome_metrics.c.name == outcomes.c.metric,
-        ),
+    value = case(
+        (outcome_metrics.c.kind == MetricKind.PROPORTION.value, grouped.c.highest),
+        (outcome_metrics.c.kind == MetricKind.COUNT.value, grouped.c.total),
+        else_=grouped.c.average,
     )
     return (
-        select(first.c.variant, outcomes.c.metric, value.label("value"))
-        .select_from(joined)
-        .where(in_project(principal, outcomes), outcomes.c.test_id == test_id)
-        .group_by(first.c.variant, outcomes.c.metric, first.c.unit_id, outcome_metrics.c.kind)
-        .cte("per_unit")
+        select(grouped.c.variant, grouped.c.metric, value.label("value"))
+        .join(outcome_metrics, outcome_metrics.c.name == grouped.c.metric)
+        .where(in_project(principal, outcome_metrics), outcome_metrics.c.test_id == test_id)
+        .subquery()
     )
 
 

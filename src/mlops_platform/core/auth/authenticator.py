@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from time import monotonic
 
 from sqlalchemy import and_, select
@@ -22,24 +23,25 @@ CHANNEL = "mlops_auth"
 # Revocation must be effective everywhere within 5 s. Notifications make it immediate; this bounds it without them.
 MAX_AGE_SECONDS = 3.0
 _MAX_CACHED = 10_000
+_LONGEST_NAME = 200
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class AuthKeys:
-    """The three keys that authentication needs, derived from `API_SECRET_KEY`."""
+    """Independent keys, derived from `API_SECRET_KEY`: of credentials, of the audit's heads, and of sealed columns."""
 
     pepper: bytes
     token: bytes
     audit: bytes
+    sealing: bytes
 
     @classmethod
     def from_secret(cls, secret: str) -> "AuthKeys":
         """Derive them."""
-        return cls(
-            derive_key(secret, "api-key pepper"), derive_key(secret, "service token"), derive_key(secret, "audit head")
-        )
+        purposes = ("api-key pepper", "service token", "audit head", "sealed column")
+        return cls(*(derive_key(secret, purpose) for purpose in purposes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Authenticator:
         self._clock = clock
         self._known: dict[tuple[bytes, str | None], _Known] = {}
         self._generation = 0
+        self._used: dict[str, datetime] = {}
 
     def forget(self) -> None:
         """Drop every cached answer: a key, token, role or project has changed."""
@@ -82,6 +85,11 @@ class Authenticator:
             return None
         return _for(known.principal, presented)
 
+    def take_used(self) -> dict[str, datetime]:
+        """Which credentials were looked up since the last call, and when: to be written down from time to time."""
+        used, self._used = self._used, {}
+        return used
+
     async def authenticate(self, presented: Presented) -> Principal:
         """The principal, or `Unauthenticated`. All refusals look alike."""
         if recalled := self.recall(presented):
@@ -89,6 +97,8 @@ class Authenticator:
         generation = self._generation
         async with self._database.read() as session:
             known = await self._look_up(session, presented)
+        if known.principal.credential_id:
+            self._used[known.principal.credential_id] = self._clock.now()
         # A change that came in meanwhile may not be in what was just read: answer from it, but do not keep it.
         if generation == self._generation:
             if len(self._known) >= _MAX_CACHED:
@@ -137,10 +147,15 @@ async def _project_of(
         .order_by(projects.c.name, role_bindings.c.id)
     )
     visible = {row.id: row.name for row in rows if bound_to in {None, row.id}}
-    chosen = [project_id for project_id, name in visible.items() if named is None or named in {name, project_id}]
+    # An id goes before a name, so that a project that is named like another's id does not shadow it.
+    chosen = (
+        [named]
+        if named is not None and named in visible
+        else [key for key, name in visible.items() if named in {None, name}]
+    )
     if named is not None and not chosen:
         raise MalformedRequest(
-            f"The project {named!r} named by X-MLOps-Project does not exist or this credential does not see it.",
+            f"The project {named[:128]!r} named by X-MLOps-Project does not exist or this credential does not see it.",
             hint="List the projects of this credential with: mlops project list.",
         )
     if len(chosen) > 1:
@@ -166,8 +181,16 @@ def read_credential(headers: Headers) -> Presented | None:
             case b"x-mlops-project" | b"x-mlflow-workspace":
                 project = value.decode("latin-1").strip() or None
             case b"x-mlops-on-behalf-of":
-                behalf = value.decode("latin-1").strip()[:200] or None
+                behalf = _on_behalf_of(value)
     return Presented(secret, project, behalf) if secret and len(secret) <= 4096 else None
+
+
+def _on_behalf_of(value: bytes) -> str | None:
+    """The user for whom a service acts: it lands in the audit, so what nobody can read is refused."""
+    name = value.decode("utf-8", "replace").strip()
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise MalformedRequest(f"X-MLOps-On-Behalf-Of must be readable text of at most {_LONGEST_NAME} characters.")
+    return name or None
 
 
 def _from_authorization(value: bytes) -> str | None:

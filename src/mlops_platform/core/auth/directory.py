@@ -50,6 +50,11 @@ class Directory:
         )
         return str(await self._session.scalar(select(principals.c.id).where(principals.c.name == name)))
 
+    async def kind_of(self, principal_id: str) -> PrincipalKind:
+        """What a principal is; the one who made it has decided."""
+        kind = select(principals.c.kind).where(principals.c.id == principal_id)
+        return PrincipalKind(await self._session.scalar(kind))
+
     async def ensure_project(self, name: str, description: str = "") -> tuple[str, bool]:
         """The id of the project of this name, and whether it was made now."""
         project_id = new_id()
@@ -128,8 +133,10 @@ class Directory:
         )
         await self._changed()
 
-    async def rotate(self, row: Row[Any], *, by: str, overlap_seconds: float) -> tuple[str, str]:
-        """A successor of a key. Both live until the old one ends after the overlap."""
+    async def rotate(
+        self, row: Row[Any], *, by: str, overlap_seconds: float, not_after: datetime | None = None
+    ) -> tuple[str, str]:
+        """A successor of a key, which ends at `not_after` at the latest. Both live until the overlap is over."""
         kind = PrincipalKind(row.principal_kind)
         lifetime = row.expires_at - row.created_at if row.expires_at else None
         new = NewCredential(
@@ -138,7 +145,7 @@ class Directory:
             name=row.name,
             scopes=row.scopes,
             created_by=by,
-            expires_at=self._now + lifetime if lifetime else None,
+            expires_at=_earliest(self._now + lifetime if lifetime else None, not_after),
         )
         new_key_id, key = await self.add_key(new, kind)
         end = self._now + timedelta(seconds=overlap_seconds)
@@ -196,17 +203,31 @@ async def list_grants(session: ReadSession, project_id: str, *, after: str | Non
     return await session.all(statement.where(role_bindings.c.id > after) if after else statement)
 
 
-async def list_projects(session: ReadSession, principal_id: str) -> Sequence[Row[Any]]:
-    """The projects in which a principal has any role."""
+async def list_projects(session: ReadSession, principal: Principal) -> Sequence[Row[Any]]:
+    """The projects in which a principal has any role; just the one to which its credential is bound, if it is."""
+    bound_to = select(credentials.c.project_id).where(credentials.c.id == principal.credential_id).scalar_subquery()
+    mine = select(role_bindings.c.project_id).where(role_bindings.c.principal_id == principal.id)
     return await session.all(
         select(projects)
         .where(
             projects.c.archived_at.is_(None),
-            projects.c.id.in_(select(role_bindings.c.project_id).where(role_bindings.c.principal_id == principal_id)),
+            projects.c.id.in_(mine),
+            or_(bound_to.is_(None), projects.c.id == bound_to),
         )
         .order_by(projects.c.name)
         .limit(1000)
     )
+
+
+async def note_used(session: WriteSession, used: Mapping[str, datetime]) -> None:
+    """Write down when credentials were last seen; never backwards, for replicas report in any order."""
+    for credential_id, moment in sorted(used.items()):
+        await session.execute(
+            update(credentials)
+            .where(credentials.c.id == credential_id)
+            .where(or_(credentials.c.last_used_at.is_(None), credentials.c.last_used_at < moment))
+            .values(last_used_at=moment)
+        )
 
 
 async def bootstrap(session: WriteSession, keys: AuthKeys, now: datetime, key: str) -> None:
@@ -229,6 +250,10 @@ def _credentials(principal: Principal) -> Select[Any]:
         .join(principals, principals.c.id == credentials.c.principal_id)
         .where(or_(credentials.c.project_id == principal.project, mine))
     )
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _fields(new: NewCredential) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, false, or_, select
 
 from mlops_platform.core.identity import Permission, Principal
 
@@ -22,7 +22,8 @@ def names_allowed(principal: Principal, permission: Permission, column: ColumnEl
     patterns = principal.name_patterns(permission)
     if patterns is None:
         return None
-    return or_(*(column.like(_like(pattern), escape="\\") for pattern in patterns))
+    # Without any pattern nothing is visible; an empty `or_` would mean everything.
+    return or_(false(), *(column.like(_like(pattern), escape="\\") for pattern in patterns))
 
 
 def _like(pattern: str) -> str:

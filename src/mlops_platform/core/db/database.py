@@ -1,13 +1,14 @@
 """The engine: a pool of connections that heals, and the two ways into it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sqlalchemy import URL, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction, create_async_engine
 
-from mlops_platform.core.db.session import ReadSession, WriteSession, translated_errors
+from mlops_platform.core.db.session import ReadSession, WriteSession, reaching_database, translated_errors
+from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.settings import Settings
 
 APPLICATION_NAME = "mlops-platform"
@@ -24,16 +25,17 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """A read-only transaction; the server refuses a write in it."""
-        async with translated_errors(), self._reading.connect() as connection:
+        async with _connected(self._reading) as connection:
             yield ReadSession(connection)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
         """A transaction that is durable when the block has ended, or undone when it raised."""
-        async with translated_errors(), self._engine.connect() as connection:
+        async with _connected(self._engine) as connection:
             session = WriteSession(connection)
-            async with connection.begin():
+            async with connection.begin() as transaction:
                 yield session
+                await _commit(transaction)
         session.committed()
 
     @asynccontextmanager
@@ -54,6 +56,28 @@ class Database:
         await self._engine.dispose()
 
 
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    with translated_errors():
+        async with AsyncExitStack() as stack:
+            with reaching_database():
+                connection = await stack.enter_async_context(engine.connect())
+            yield connection
+
+
+async def _commit(transaction: AsyncTransaction) -> None:
+    try:
+        with reaching_database():
+            await transaction.commit()
+    except DependencyUnavailable as error:
+        # The one moment at which nobody but the database knows: saying "nothing was changed" could be a lie.
+        raise DependencyUnavailable(
+            error.dependency,
+            "The database went away during the commit.",
+            hint="The change may or may not have been kept. Look, or retry with the same Idempotency-Key.",
+        ) from error
+
+
 def open_database(settings: Settings, dsn: str, *, pool_size: int | None = None) -> Database:
     """A database for the given URL, with the time-outs of the settings. Connects on first use."""
     return Database(
@@ -63,6 +87,8 @@ def open_database(settings: Settings, dsn: str, *, pool_size: int | None = None)
             max_overflow=0,
             pool_timeout=settings.database_lock_timeout_seconds,
             pool_recycle=1800,
+            # What a statement carries may be secret; errors are logged.
+            hide_parameters=True,
             connect_args={
                 "timeout": 5,
                 "server_settings": {

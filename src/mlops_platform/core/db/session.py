@@ -1,20 +1,24 @@
 """Reading and writing sessions as distinct types, so that a GET cannot write by accident."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import asyncpg
 from sqlalchemy import CursorResult, Executable, Row
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mlops_platform.core.errors import DependencyUnavailable, PlatformError, StorageFull
+from mlops_platform.core.errors import DependencyUnavailable, InvalidInput, StorageFull
 
 # SQLSTATE classes and codes that say "not now" and not "never": https://www.postgresql.org/docs/18/errcodes-appendix.html
 _AWAY_CLASSES = ("08", "57", "58")
 _BUSY_STATES = {"55P03", "40001", "40P01", "53300", "53200", "25P03", "25006"}
 _DISK_FULL = "53100"
+_CANCELLED = "57014"
+# A value that no column takes and that no contract stopped: NUL in text, an integer past its type.
+_DATA_CLASS = "22"
 
 Record = Row[Any]
 """A row as a session gives it; services name it without importing SQL."""
@@ -28,15 +32,22 @@ class ReadSession:
 
     async def all(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
         """Every row."""
-        return (await self._connection.execute(statement, parameters)).all()
+        return (await self._run(statement, parameters)).all()
 
     async def first(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Row[Any] | None:
         """The first row, if there is one."""
-        return (await self._connection.execute(statement, parameters)).first()
+        return (await self._run(statement, parameters)).first()
 
     async def scalar(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Any:
         """The first column of the first row, or None."""
-        return (await self._connection.execute(statement, parameters)).scalar()
+        return (await self._run(statement, parameters)).scalar()
+
+    async def _run(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+    ) -> CursorResult[Any]:
+        # Here and not only around the whole block: callers inside it must be able to tell an outage from a refusal.
+        with reaching_database():
+            return await self._connection.execute(statement, parameters)
 
 
 class WriteSession(ReadSession):
@@ -50,7 +61,7 @@ class WriteSession(ReadSession):
         self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
         """Run an insert, update or delete; a list of parameters runs it for each."""
-        return await self._connection.execute(statement, parameters)
+        return await self._run(statement, parameters)
 
     async def driver(self) -> Any:
         """The asyncpg connection beneath, within this transaction, for COPY and unnest in repositories."""
@@ -81,31 +92,54 @@ def violated_constraint(error: IntegrityError) -> str | None:
     return getattr(cause, "constraint_name", None)
 
 
-@asynccontextmanager
-async def translated_errors() -> AsyncIterator[None]:
+@contextmanager
+def translated_errors() -> Iterator[None]:
     """Turn the driver's ways of saying "not now" into the one error that callers know."""
     try:
         yield
-    except PlatformError:
-        raise
     except PoolTimeout as error:
         raise DependencyUnavailable("database", "All database connections are busy.", retry_after_seconds=1) from error
-    except DBAPIError as error:
-        raise _translate(error) from error
-    except (OSError, TimeoutError) as error:
-        if isinstance(error, FileNotFoundError | ConnectionError | TimeoutError) or error.errno is not None:
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        translated = _translate(error)
+        if translated is error:
+            raise
+        raise translated from error
+
+
+@contextmanager
+def reaching_database() -> Iterator[None]:
+    """`translated_errors` for a call that does nothing else: what the network says is about the database too."""
+    with translated_errors():
+        try:
+            yield
+        except OSError as error:  # TimeoutError is one
             raise DependencyUnavailable("database") from error
-        raise
 
 
-def _translate(error: DBAPIError) -> Exception:
-    state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or "")
+def _translate(error: Exception) -> Exception:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    state = str(getattr(cause, "sqlstate", None) or "")
     if state == _DISK_FULL:
         return StorageFull("The database has no space left; nothing was changed.", hint="Free space on its volume.")
-    if error.connection_invalidated or state.startswith(_AWAY_CLASSES):
+    if state == _CANCELLED:
+        return DependencyUnavailable("database", "The database took too long over this; nothing was changed.")
+    if _is_away(error, state):
         return DependencyUnavailable("database")
     if state in _BUSY_STATES:
         return DependencyUnavailable(
             "database", "The database is busy with a conflicting change; nothing was changed.", retry_after_seconds=1
         )
+    if state.startswith(_DATA_CLASS) or isinstance(_driver_error(cause), asyncpg.DataError):
+        return InvalidInput("A value of this request cannot be stored.", hint="Look for NUL characters and huge numbers.")
     return error
+
+
+def _is_away(error: Exception, state: str) -> bool:
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or state.startswith(_AWAY_CLASSES)
+    # Straight from the driver an InterfaceError is a connection that is closed, or the caller's mistake.
+    return state.startswith(_AWAY_CLASSES) or (isinstance(error, asyncpg.InterfaceError) and "closed" in str(error))
+
+
+def _driver_error(cause: BaseException | None) -> BaseException | None:
+    return getattr(cause, "__cause__", None) or cause

@@ -14,15 +14,13 @@ from mlops_platform.contracts.common import Problem
 from mlops_platform.core.errors import ConfigurationError
 from mlops_platform.core.http import problems, system
 from mlops_platform.core.http.edge import Edge
-from mlops_platform.core.http.platform import access, record
+from mlops_platform.core.http.platform import access, record, webhooks
 from mlops_platform.core.http.routing import undeclared_routes
 from mlops_platform.core.http.service import Service
-from mlops_platform.core.identity import Permission
 from mlops_platform.core.telemetry.metrics import ServiceMetrics
 from mlops_platform.core.work.runtime import Runtime
 
-METRICS_READ = Permission("metrics:read")
-_ROUTERS = (system.router, access.router, record.router)
+_ROUTERS = (system.router, access.router, record.router, webhooks.router)
 
 
 class ServiceApp:

@@ -8,13 +8,21 @@ from time import perf_counter
 from typing import Any
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_platform.core.auth.authenticator import read_credential
 from mlops_platform.core.errors import DependencyUnavailable, PlatformError, Unauthenticated
 from mlops_platform.core.http.access_log import AccessLog
-from mlops_platform.core.http.guard import HostGuard
-from mlops_platform.core.http.problems import MEDIA_TYPE, InternalError, problem_bytes
+from mlops_platform.core.http.guard import UNGUARDED_PATHS, HostGuard
+from mlops_platform.core.http.problems import (
+    CLIENT_GONE,
+    MEDIA_TYPE,
+    UNFORESEEN,
+    UNFORESEEN_HINT,
+    InternalError,
+    problem_bytes,
+)
 from mlops_platform.core.http.service import HotRequest, HotResponse, HotRoute
 from mlops_platform.core.identity import Principal, new_id
 from mlops_platform.core.telemetry.metrics import UNMATCHED, ServiceMetrics
@@ -92,11 +100,13 @@ class Edge:
         except PlatformError as error:
             await exchange.refuse(error)
         except asyncio.CancelledError:
-            exchange.status = exchange.status or 499
+            exchange.status = exchange.status or CLIENT_GONE
             raise
+        except ClientDisconnect:
+            exchange.status = exchange.status or CLIENT_GONE
         except Exception as error:  # the process edge: logged, counted, answered
             log.exception("request.crashed", path=scope["path"], request_id=exchange.request_id, error=repr(error))
-            await exchange.refuse(InternalError(_UNFORESEEN, hint="Give the request id to whoever runs the platform."))
+            await exchange.refuse(InternalError(UNFORESEEN, hint=UNFORESEEN_HINT))
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.dec()
@@ -107,7 +117,8 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         method, path, headers = scope["method"], scope["path"], scope["headers"]
         self._guard.check(method, path, headers)
-        if self._in_flight > self._most:
+        # A busy process is alive: a probe that is shed would have it killed.
+        if self._in_flight > self._most and path not in UNGUARDED_PATHS:
             raise DependencyUnavailable("service", "Too many requests are under way; this one was not begun.")
         hot = self._hot.find(method, path)
         if hot is not None:
@@ -119,8 +130,10 @@ class Edge:
         with structlog.contextvars.bound_contextvars(
             service=self._service, request_id=exchange.request_id, trace_id=exchange.trace_id
         ):
-            await self._app(scope, receive, exchange.send)
-        exchange.route = _template(scope)
+            try:
+                await self._app(scope, receive, exchange.send)
+            finally:
+                exchange.route = _template(scope)
 
     async def _answer_hot(
         self, hot: tuple[HotRoute, Mapping[str, str]], scope: Scope, receive: Receive, exchange: "_Exchange"
@@ -146,9 +159,6 @@ class Edge:
         while self._in_flight and perf_counter() < deadline:  # noqa: ASYNC110  # once, at the end of the process
             await asyncio.sleep(0.02)
         self._access.flush()
-
-
-_UNFORESEEN = "The platform ran into something that it did not foresee. Nothing half-done was kept."
 
 
 class _Exchange:

@@ -1,7 +1,6 @@
 """The allowlist of hosts and origins: what keeps a web page, or a rebound DNS name, away from a laptop's services."""
 
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from mlops_platform.core.errors import ForbiddenOrigin
 from mlops_platform.core.settings import Settings
@@ -64,16 +63,20 @@ class HostGuard:
 
 def _host_name(host: str) -> str:
     """The name of a Host header, without its port; empty for anything odd."""
-    host = host.strip().lower().removesuffix(".")
+    host = host.strip().lower()
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        name, _, rest = host[1:].partition("]")
+        port = rest.removeprefix(":")
+        return name if rest == "" or (rest != port and _is_port(port)) else ""
     name, _, port = host.partition(":")
-    return name if not port or port.isdigit() else ""
+    return name.removesuffix(".") if _is_port(port) else ""
+
+
+def _is_port(text: str) -> bool:
+    return text == "" or (text.isascii() and text.isdigit())
 
 
 def _origin_name(origin: str) -> str:
-    try:
-        parts = urlsplit(origin.strip())
-    except ValueError:
-        return ""
-    return (parts.hostname or "").lower() if parts.scheme in {"http", "https"} else ""
+    """The host of an Origin header; empty for `null` and anything that is no web origin."""
+    scheme, _, rest = origin.strip().lower().partition("://")
+    return _host_name(rest) if scheme in {"http", "https"} else ""

@@ -5,20 +5,27 @@ the change exists without its answer. Refusals (4xx) change nothing and are not 
 """
 
 import hashlib
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from fastapi import Request
 from sqlalchemy import delete, func, insert, select
 from starlette.responses import Response
 
+from mlops_platform.core.crypto.seal import seal, unseal
+from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.errors import Conflict, InvalidInput
 from mlops_platform.core.http.tables import idempotency_keys
 from mlops_platform.core.identity import Principal
+from mlops_platform.core.work.duties import Periodic
+from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.core.work.unit import UnitOfWork
 
 HEADER = "idempotency-key"
 MAX_KEY_LENGTH = 255
 _KEPT_HEADERS = ("location", "etag")
+_CONTEXT = b"idempotency\0"
+_SWEPT_AT_ONCE = 5000
 
 
 class IdempotencyKeyInUse(Conflict):
@@ -70,13 +77,15 @@ async def claim(request: Request, work: UnitOfWork) -> None:
             "This Idempotency-Key was used for a request with another body.", hint="Use a new key for a new request."
         )
     else:
-        raise Replay(row.status, row.body, row.content_type, row.headers)
+        key = request.app.state.runtime.auth_keys.sealing
+        raise Replay(row.status, unseal(key, row.body, _CONTEXT + scope), row.content_type, row.headers)
 
 
 async def remember(request: Request, response: Response) -> None:
     """Keep the answer, in the transaction that is about to commit."""
     claimed = getattr(request.state, "idempotency", None)
-    if claimed is None or response.status_code >= 400:
+    # A stream has no body to keep: it is answered anew.
+    if claimed is None or response.status_code >= 400 or not hasattr(response, "body"):
         return
     work, scope, fingerprint = claimed
     hours = request.app.state.runtime.settings.idempotency_hours
@@ -88,11 +97,30 @@ async def remember(request: Request, response: Response) -> None:
             fingerprint=fingerprint,
             status=response.status_code,
             headers={name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers},
-            body=bytes(response.body),
+            # An answer may be a secret that is shown only once, such as a new key: it does not lie about in clear.
+            body=seal(request.app.state.runtime.auth_keys.sealing, bytes(response.body), _CONTEXT + scope),
             content_type=response.headers.get("content-type"),
             expires_at=work.clock.now() + timedelta(hours=hours),
         )
     )
+
+
+async def sweep(session: WriteSession, now: datetime) -> int:
+    """Forget answers that are past their time; how many."""
+    old = select(idempotency_keys.c.scope).where(idempotency_keys.c.expires_at <= now).limit(_SWEPT_AT_ONCE)
+    gone = await session.execute(delete(idempotency_keys).where(idempotency_keys.c.scope.in_(old)))
+    return gone.rowcount
+
+
+async def _sweep_all(runtime: Runtime, _: Any) -> None:
+    swept = _SWEPT_AT_ONCE
+    while swept == _SWEPT_AT_ONCE:
+        async with runtime.database.write() as session:
+            swept = await sweep(session, runtime.clock.now())
+
+
+SWEEP = Periodic("idempotency.sweep", 600.0, _sweep_all)
+"""The background duty that forgets old answers; whoever serves HTTP runs it."""
 
 
 def _scope(principal: Principal, request: Request, key: str) -> bytes:

@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from mlops_platform.core.errors import (
@@ -18,15 +19,22 @@ from mlops_platform.core.errors import (
     NotFound,
     PlatformError,
 )
+from mlops_platform.core.telemetry.logs import redact
 
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE_BASE = "https://mlops-platform.dev/problems/"
+CLIENT_GONE = 499  # as nginx writes it: the client went away before the answer
 _SHOWN_VALUE = 100
+_SHOWN_FIELD = 200
 _SHOWN_ERRORS = 20
 # A value is shown back to who sent it, and lands in logs: never that of a field with such a name.
 _SECRET_WORDS = ("secret", "password", "token", "key", "authorization", "credential")
+
+
+UNFORESEEN = "The platform ran into something that it did not foresee. Nothing half-done was kept."
+UNFORESEEN_HINT = "Give the request id to whoever runs the platform."
 
 
 class InternalError(PlatformError):
@@ -61,6 +69,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PlatformError, _platform_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unforeseen)
 
 
 async def _platform_error(request: Request, error: Exception) -> Response:
@@ -68,6 +78,16 @@ async def _platform_error(request: Request, error: Exception) -> Response:
     if error.status >= 500:
         log.warning("request.failed", code=error.code, detail=error.detail, cause=repr(error.__cause__))
     return problem_response(error, request_id_of(request.scope))
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """For the log and the metrics: nobody is there to read it."""
+    return Response(status_code=CLIENT_GONE)
+
+
+async def _unforeseen(request: Request, _: Exception) -> Response:
+    """Anything else. The framework raises it on after this answer, so that the edge logs it."""
+    return problem_response(InternalError(UNFORESEEN, hint=UNFORESEEN_HINT), request_id_of(request.scope))
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
@@ -106,7 +126,8 @@ def request_id_of(scope: Mapping[str, Any]) -> str | None:
 
 def _field(location: Sequence[Any]) -> str:
     parts = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
-    return ".".join(parts) or str(location[0])
+    # An unknown field is named by the caller, at any length.
+    return (".".join(parts) or str(location[0]))[:_SHOWN_FIELD]
 
 
 def _sentence(message: str) -> str:
@@ -115,11 +136,19 @@ def _sentence(message: str) -> str:
 
 def _shown(field: str, value: Any) -> Any:
     """The offending value, short enough to read; never a secret."""
-    if any(word in field.lower() for word in _SECRET_WORDS):
-        return None
     if value is None or isinstance(value, bool):
         return value
-    text = value if isinstance(value, str) else repr(value)
+    if any(word in field.lower() for word in _SECRET_WORDS):
+        return None
+    # A required field that is missing is reported with the whole object around it, whatever that holds.
+    text = _text(redact(value))
     # Shown as text: a number that JSON cannot hold must not break the answer that complains about it.
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _SHOWN_VALUE else text[:_SHOWN_VALUE] + "…"
+
+
+def _text(value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else repr(value)
+    except ValueError:  # Python does not write out integers of more than 4,300 digits
+        return "a number of thousands of digits"

@@ -1,5 +1,6 @@
 """Routers whose routes must say who may call them, and read their bodies within limits."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlops_platform.core.errors import (
     MalformedRequest,
     PermissionDenied,
     PlatformError,
+    RequestTimedOut,
     Unauthenticated,
     UnsupportedMediaType,
 )
@@ -31,18 +33,22 @@ class Requires:
     `resource` names the path parameter that holds the resource's name, for grants that are limited to name patterns.
     """
 
-    def __init__(self, permission: Permission, resource: str | None) -> None:
+    def __init__(self, permission: Permission, resource: str | None, *, everywhere: bool = False) -> None:
         self.permission = permission
         self.resource = resource
+        self.everywhere = everywhere
 
     def __call__(self, request: Request) -> None:
         principal: Principal = request.scope["state"]["principal"]
+        if self.everywhere:
+            principal.require_everywhere(self.permission)
+            return
         principal.require(self.permission, request.path_params.get(self.resource) if self.resource else None)
 
 
-def requires(permission: Permission, *, resource: str | None = None) -> DependsMarker:
-    """Declare what the caller of a route must be allowed to do."""
-    return Depends(Requires(permission, resource))  # type: ignore[no-any-return]
+def requires(permission: Permission, *, resource: str | None = None, everywhere: bool = False) -> DependsMarker:
+    """Declare what the caller of a route must be allowed to do: at all, to the named resource, or to all names."""
+    return Depends(Requires(permission, resource, everywhere=everywhere))  # type: ignore[no-any-return]
 
 
 class PlatformRequest(Request):
@@ -67,20 +73,28 @@ class PlatformRoute(APIRoute):
         original = super().get_route_handler()
         reads_json = self.body_field is not None
 
-        async def handle(request: Request) -> Response:
-            request = PlatformRequest(request.scope, request.receive)
-            if reads_json and not is_json(request.headers.get("content-type")) and await request.body():
-                given = request.headers.get("content-type", "nothing")
-                raise UnsupportedMediaType(
-                    f"This route reads JSON, and the content type is {given!r}.",
-                    hint="Send the header 'Content-Type: application/json'.",
-                )
+        async def answer(request: PlatformRequest) -> Response:
+            if reads_json:
+                await _read_body(request)
             try:
                 response = await original(request)
             except idempotency.Replay as replay:
                 return replay.response()
             await idempotency.remember(request, response)
             return response
+
+        async def handle(request: Request) -> Response:
+            request = PlatformRequest(request.scope, request.receive)
+            if not (reads_json or _is_bodiless(request)):
+                return await answer(request)  # an upload takes as long as it takes
+            seconds = request.app.state.runtime.settings.request_timeout_seconds
+            try:
+                async with asyncio.timeout(seconds) as limit:
+                    return await answer(request)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise RequestTimedOut(f"The request took longer than {seconds:g} s and was undone.") from error
 
         return handle
 
@@ -114,9 +128,31 @@ def undeclared_routes(routes: Iterable[Any], public: frozenset[str]) -> list[str
     return [
         f"{','.join(sorted(getattr(route, 'methods', None) or ['?']))} {getattr(route, 'path', route)}"
         for route in routes
-        if getattr(route, "path", None) not in public
-        and not (isinstance(route, APIRoute) and declared_permission(route) is not None)
+        if getattr(route, "path", None) not in public and not (isinstance(route, APIRoute) and _is_guarded(route))
     ]
+
+
+def _is_guarded(route: APIRoute) -> bool:
+    """A declared permission whose resource, if it names one, is a parameter of the path: a typo would check nothing."""
+    found = [marker.dependency for marker in route.dependencies if isinstance(marker.dependency, Requires)]
+    return bool(found) and all(it.resource is None or it.resource in route.param_convertors for it in found)
+
+
+async def _read_body(request: PlatformRequest) -> None:
+    """Read and parse ahead of the framework, which would hide our reasons behind one of its own."""
+    if not await request.body():
+        return
+    if not is_json(request.headers.get("content-type")):
+        given = request.headers.get("content-type", "nothing")
+        raise UnsupportedMediaType(
+            f"This route reads JSON, and the content type is {given[:100]!r}.",
+            hint="Send the header 'Content-Type: application/json'.",
+        )
+    await request.json()
+
+
+def _is_bodiless(request: Request) -> bool:
+    return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
 
 
 def is_json(content_type: str | None) -> bool:

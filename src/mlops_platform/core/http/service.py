@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from mlops_platform.core.errors import ContentTooLarge
@@ -38,6 +39,8 @@ class HotRequest:
         size = 0
         while True:
             message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect  # half a body must not pass for a whole one
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > limit:

@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 from mlops_platform.contracts.platform import Health, Readiness, Version
 from mlops_platform.core.errors import NotFound, PlatformError
+from mlops_platform.core.identity import Permission
 from mlops_platform.core.telemetry.metrics import CONTENT_TYPE
 
 VERSION = version("mlops-platform")
@@ -29,6 +30,7 @@ PUBLIC_PATHS = frozenset(
     }
 )
 PUBLIC_ROUTES = (PUBLIC_PATHS - {f"/docs/assets/{name}" for name in _ASSET_TYPES}) | {"/docs/assets/{name}"}
+METRICS_READ = Permission("metrics:read")
 _CHECK_SECONDS = 2.0
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
@@ -69,6 +71,8 @@ async def show_version(request: Request) -> Version:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Rate, errors and duration by route, in the Prometheus text format."""
+    if principal := request.scope["state"].get("principal"):  # only where MLOPS_METRICS_PUBLIC is off
+        principal.require(METRICS_READ)
     return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE)
 
 

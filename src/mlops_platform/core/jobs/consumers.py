@@ -23,11 +23,12 @@ PLATFORM = PrincipalId("0" * 32)
 
 
 class HandlerFailed(Exception):
-    """One event could not be handled; the cause says why."""
+    """One event could not be handled, after so many before it in its batch; the cause says why."""
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: Event, before: int) -> None:
         super().__init__(f"event {event.id} ({event.type})")
         self.event = event
+        self.before = before
 
 
 def platform_principal(project_id: str) -> Principal:
@@ -41,11 +42,11 @@ async def deliver(runtime: Runtime, handler: EventHandler) -> bool:
     """One batch; whether there was anything. Handlers and the cursor commit together."""
     try:
         return await _deliver(runtime, handler, _BATCH)
-    except HandlerFailed:
-        # Somewhere in the batch: go one by one, so that the good ones pass and the bad one is known.
-        pass
+    except HandlerFailed as failed:
+        # All was undone: the good ones before it pass first, then it is alone.
+        before = failed.before
     try:
-        return await _deliver(runtime, handler, 1)
+        return await _deliver(runtime, handler, before or 1)
     except HandlerFailed as failed:
         await _count_failure(runtime, handler, failed)
         return True
@@ -66,14 +67,14 @@ async def _deliver(runtime: Runtime, handler: EventHandler, limit: int) -> bool:
             return False
         newest = await outbox.last_position(session)
         batch = await outbox.read_after(session, cursor.position, limit=limit, types=handler.types)
-        for event in batch:
+        for before, event in enumerate(batch):
             work = UnitOfWork(session, platform_principal(event.project_id), runtime.clock, trace_parent=event.trace_parent)
             try:
                 await handler.handle(work, event)
             except DependencyUnavailable:
                 raise
             except Exception as error:
-                raise HandlerFailed(event) from error
+                raise HandlerFailed(event, before) from error
         # Events of other types are passed over for good: positions below `newest` never appear later.
         reached = batch[-1].position if len(batch) == limit else max(newest, cursor.position)
         if reached != cursor.position:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +11,9 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from mlops_platform.core.audit import chain
+from mlops_platform.core.auth import directory
 from mlops_platform.core.errors import PlatformError
-from mlops_platform.core.events import outbox
+from mlops_platform.core.events import outbox, webhooks
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.jobs import consumers
 from mlops_platform.core.jobs.tables import duties
@@ -25,6 +26,7 @@ _CLAIM_SECONDS = 60.0
 _SEQUENCER_IDLE_SECONDS = 0.25
 _CONSUMER_IDLE_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 30.0
+_NOTE_USED_SECONDS = 30.0
 _SEALED_AT_ONCE = 1000
 
 
@@ -40,9 +42,9 @@ class Runner:
     def start(self) -> None:
         """Begin; returns at once."""
         self._spawn("sequencer", self._place_events())
-        self._spawn("audit-sealer", self._run_periodic(Periodic("audit.seal", 1.0, _seal), None))
-        self._spawn("blob-sweeper", self._run_periodic(Periodic("storage.sweep", 600.0, _sweep), None))
-        for duty, state in self._declared:
+        self._spawn("credential-use", self._note_used())
+        self._spawn("webhooks", self._deliver_webhooks())
+        for duty, state in (*((duty, None) for duty in OWN_DUTIES), *self._declared):
             if isinstance(duty, EventHandler):
                 self._spawn(duty.consumer, self._consume(duty))
             else:
@@ -76,18 +78,38 @@ class Runner:
                     continue
             await self._runtime.signals.wait("placed", backoff.seconds or _CONSUMER_IDLE_SECONDS)
 
+    async def _deliver_webhooks(self) -> None:
+        backoff, runtime = _Backoff("webhooks"), self._runtime
+        allowed = runtime.settings.webhook_allowed_hosts
+        async with webhooks.opened(runtime.database, runtime.clock, runtime.auth_keys.sealing, allowed) as courier:
+            while True:
+                async with backoff:
+                    if await courier.turn():
+                        continue
+                await runtime.signals.wait("placed", backoff.seconds or _CONSUMER_IDLE_SECONDS)
+
+    async def _note_used(self) -> None:
+        """This process' own: which credentials it saw is known nowhere else."""
+        backoff = _Backoff("credential-use")
+        while True:
+            await asyncio.sleep(backoff.seconds or _NOTE_USED_SECONDS)
+            async with backoff:
+                if used := self._runtime.authenticator.take_used():
+                    async with self._runtime.database.write() as session:
+                        await directory.note_used(session, used)
+
     async def _run_periodic(self, duty: Periodic, state: Any) -> None:
         backoff = _Backoff(duty.name)
         while True:
             async with backoff:
                 if await self._claim(duty):
-                    await duty.run(self._runtime, state)
+                    await self._hold_while(duty, duty.run(self._runtime, state))
                     await self._done(duty)
             await asyncio.sleep(backoff.seconds or duty.every_seconds)
 
     async def _claim(self, duty: Periodic) -> bool:
         now = self._runtime.clock.now()
-        until = now + timedelta(seconds=max(_CLAIM_SECONDS, duty.every_seconds))
+        until = now + timedelta(seconds=_CLAIM_SECONDS)
         free = or_(duties.c.claimed_until.is_(None), duties.c.claimed_until < now, duties.c.claimed_by == self._me)
         async with self._runtime.database.write() as session:
             await session.execute(
@@ -100,6 +122,27 @@ class Runner:
                 update(duties).where(duties.c.name == duty.name).values(claimed_by=self._me, claimed_until=until)
             )
         return True
+
+    async def _hold_while(self, duty: Periodic, work: Awaitable[None]) -> None:
+        """Run it, and renew the claim meanwhile: a long turn must not be taken for a dead replica."""
+        holder = asyncio.create_task(self._renew(duty), name=f"{duty.name}-claim")
+        try:
+            await work
+        finally:
+            holder.cancel()
+            await asyncio.gather(holder, return_exceptions=True)
+
+    async def _renew(self, duty: Periodic) -> None:
+        backoff = _Backoff(f"{duty.name}-claim")
+        while True:
+            await asyncio.sleep(backoff.seconds or _CLAIM_SECONDS / 3)
+            async with backoff, self._runtime.database.write() as session:
+                until = self._runtime.clock.now() + timedelta(seconds=_CLAIM_SECONDS)
+                await session.execute(
+                    update(duties)
+                    .where(duties.c.name == duty.name, duties.c.claimed_by == self._me)
+                    .values(claimed_until=until)
+                )
 
     async def _done(self, duty: Periodic) -> None:
         # A little early, so that this replica's own next turn finds it due.
@@ -144,16 +187,21 @@ async def _seal(runtime: Runtime, _: Any) -> None:
             return
         log.debug("audit.sealed", head=str(head))
         with contextlib.suppress(OSError):
-            _anchor(runtime, head)
-
-
-def _anchor(runtime: Runtime, head: chain.Head) -> None:
-    """Keep the newest head outside of the database, where there is a home: it finds a cut-off chain."""
-    home = runtime.settings.home
-    if home.is_dir():
-        (home / "audit-head").write_text(str(head), encoding="ascii")
+            await asyncio.to_thread(runtime.keep_anchor, str(head))
 
 
 async def _sweep(runtime: Runtime, _: Any) -> None:
     if swept := await runtime.blobs.sweep():
         log.info("storage.swept", blobs=swept)
+
+
+async def _sweep_webhooks(runtime: Runtime, _: Any) -> None:
+    async with runtime.database.write() as session:
+        await webhooks.sweep(session, runtime.clock.now())
+
+
+OWN_DUTIES: tuple[Duty, ...] = (
+    Periodic("audit.seal", 1.0, _seal),
+    Periodic("storage.sweep", 600.0, _sweep),
+    Periodic("webhooks.sweep", 3600.0, _sweep_webhooks),
+)

@@ -63,6 +63,7 @@ class SafeClient:
 
     def __init__(self, policy: CallPolicy, transport: "CheckedTransport") -> None:
         self._policy = policy
+        self._transport = transport
         self._client = httpx2.AsyncClient(
             transport=transport, follow_redirects=False, trust_env=False, timeout=policy.timeout_seconds
         )
@@ -84,6 +85,16 @@ class SafeClient:
             raise EndpointUnreachable(f"The address did not answer within {self._policy.timeout_seconds:g} s.") from error
         except httpx2.TransportError as error:
             raise EndpointUnreachable(f"The call failed: {type(error).__name__}.") from error
+
+    async def check(self, url: str) -> None:
+        """Raise what a call would raise before its first byte: the address is not one to call, or is not known."""
+        try:
+            async with asyncio.timeout(self._policy.timeout_seconds):
+                await self._transport.check(httpx2.URL(url))
+        except httpx2.InvalidURL as error:
+            raise UnsafeAddress.of("url", "this is not an http or https address", url[:200]) from error
+        except TimeoutError as error:
+            raise EndpointUnreachable("The name was not resolved in time.") from error
 
     async def aclose(self) -> None:
         """Close what is open."""
@@ -113,6 +124,10 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         self._policy = policy
         self._resolver = resolver or SystemResolver()
         self._inner = inner or direct_transport(ssl.create_default_context())
+
+    async def check(self, url: httpx2.URL) -> None:
+        """Everything that comes before the connection."""
+        await self._checked_addresses(*_checked_origin(url, self._policy))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         host, port = _checked_origin(request.url, self._policy)

@@ -8,8 +8,11 @@ from mlops_platform.core.auth.authenticator import Authenticator, AuthKeys
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.database import Database
 from mlops_platform.core.db.notify import Listener
+from mlops_platform.core.identity import new_id
 from mlops_platform.core.settings import Settings
 from mlops_platform.core.storage.ledger import BlobLedger
+
+_ANCHOR = "audit-head"
 
 
 class Signals:
@@ -63,3 +66,18 @@ class Runtime:
     listener: Listener
     blobs: BlobLedger
     signals: Signals = field(default_factory=Signals)
+
+    def keep_anchor(self, head: str) -> None:
+        """Write the head of the audit chain outside of the database, where there is a home: it finds a cut-off chain."""
+        home = self.settings.home
+        if home.is_dir():
+            draft = home / f".{_ANCHOR}.{new_id()}"
+            draft.write_text(head, encoding="ascii")
+            draft.replace(home / _ANCHOR)
+
+    def kept_anchor(self) -> str | None:
+        """The head that was last kept; None where there is none."""
+        try:
+            return (self.settings.home / _ANCHOR).read_text(encoding="ascii")
+        except OSError:
+            return None

@@ -1,7 +1,7 @@
 """Keys, tokens, grants, projects: who may come in, and what they may do."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Path, Query
@@ -23,7 +23,7 @@ from mlops_platform.contracts.platform import (
 )
 from mlops_platform.core.auth import directory
 from mlops_platform.core.auth.directory import Directory, NewCredential
-from mlops_platform.core.errors import Conflict, InvalidInput, NotFound, PermissionDenied
+from mlops_platform.core.errors import Conflict, InvalidInput, NotFound, PermissionDenied, Unauthenticated
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, Work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.platform import permissions
@@ -42,6 +42,12 @@ class CredentialNotFound(NotFound):
     """No such key or token in force."""
 
     code = "credential_not_found"
+
+
+class KeyAlreadyRotated(Conflict):
+    """A key has one successor: two live keys are enough for a rotation."""
+
+    code = "key_already_rotated"
 
 
 class GrantNotFound(NotFound):
@@ -77,7 +83,7 @@ async def create_key(body: KeyCreate, work: Work, runtime: RuntimeOf) -> NewApiK
     access = _directory(work, runtime)
     principal_id, kind = await _whose(access, work.principal, body.principal, PrincipalKind(body.kind))
     if body.role is not None:
-        work.principal.require(permissions.GRANTS_ADMIN)
+        work.principal.require_everywhere(permissions.GRANTS_ADMIN)
         await access.grant(principal_id, work.principal.project, Role(body.role), by=work.principal.id)
     now = work.clock.now()
     new = NewCredential(
@@ -86,7 +92,7 @@ async def create_key(body: KeyCreate, work: Work, runtime: RuntimeOf) -> NewApiK
         name=body.name,
         scopes=_narrowed(work.principal, body.scopes, is_own=principal_id == work.principal.id),
         created_by=work.principal.id,
-        expires_at=now + timedelta(days=body.expires_in_days) if body.expires_in_days else None,
+        expires_at=_end(await _in_use(work), now + timedelta(days=body.expires_in_days) if body.expires_in_days else None),
     )
     key_id, secret = await access.add_key(new, kind)
     await work.audit("key.created", f"key:{key_id}", after={"principal": principal_id, "scopes": body.scopes})
@@ -97,7 +103,7 @@ async def create_key(body: KeyCreate, work: Work, runtime: RuntimeOf) -> NewApiK
 @router.get("/api/platform/keys", dependencies=[requires(permissions.SELF_READ)])
 async def list_keys(caller: Caller, session: Reading, page: PageOf) -> Page[ApiKey]:
     """The keys of the project (admins), or the caller's own. Never their secrets."""
-    only_own = not caller.may(permissions.KEYS_ADMIN)
+    only_own = not caller.may_everywhere(permissions.KEYS_ADMIN)
     after = page.after[0] if page.after else None
     rows = await directory.list_keys(session, caller, only_own=only_own, after=after, limit=page.size + 1)
     return page.answer(rows, lambda row: ApiKey(**_key_fields(row)), lambda row: (row.id,))
@@ -107,7 +113,7 @@ async def list_keys(caller: Caller, session: Reading, page: PageOf) -> Page[ApiK
     "/api/platform/keys/{key_id}/rotate",
     status_code=201,
     dependencies=[requires(permissions.SELF_READ)],
-    responses=problems(CredentialNotFound),
+    responses=problems(CredentialNotFound, KeyAlreadyRotated),
 )
 async def rotate_key(
     key_id: IdPath,
@@ -119,7 +125,11 @@ async def rotate_key(
     row = await _credential(work, key_id)
     if row.kind != directory.KEY:
         raise CredentialNotFound(f"There is no key {key_id!r} in force.")
-    new_id, secret = await _directory(work, runtime).rotate(row, by=work.principal.id, overlap_seconds=overlap_seconds)
+    if row.replaced_by is not None:
+        raise KeyAlreadyRotated(f"The key {key_id!r} has a successor.", hint="Rotate the successor.")
+    new_id, secret = await _directory(work, runtime).rotate(
+        row, by=work.principal.id, overlap_seconds=overlap_seconds, not_after=_end(await _in_use(work), None)
+    )
     await work.audit("key.rotated", f"key:{key_id}", after={"successor": new_id, "overlap_seconds": overlap_seconds})
     return NewApiKey(**_key_fields(await _credential(work, new_id)), key=secret)
 
@@ -146,7 +156,9 @@ async def revoke_credential(key_id: IdPath, work: Work, runtime: RuntimeOf) -> R
 async def create_token(body: TokenCreate, work: Work, runtime: RuntimeOf) -> NewToken:
     """Make a short-lived service token, to be sent as `Authorization: Bearer`."""
     access = _directory(work, runtime)
-    principal_id, _ = await _whose(access, work.principal, body.principal, PrincipalKind.SERVICE)
+    principal_id, kind = await _whose(access, work.principal, body.principal, PrincipalKind.SERVICE)
+    if body.on_behalf_of is not None and kind is not PrincipalKind.SERVICE:
+        raise InvalidInput.of("on_behalf_of", "only a service acts on behalf of others", body.on_behalf_of)
     new = NewCredential(
         principal_id=principal_id,
         project_id=work.principal.project,
@@ -154,6 +166,7 @@ async def create_token(body: TokenCreate, work: Work, runtime: RuntimeOf) -> New
         scopes=_narrowed(work.principal, body.scopes, is_own=principal_id == work.principal.id),
         created_by=work.principal.id,
         on_behalf_of=body.on_behalf_of,
+        expires_at=_end(await _in_use(work), work.clock.now() + timedelta(seconds=body.ttl_seconds)),
     )
     token_id, token, expires_at = await access.add_token(new, body.ttl_seconds)
     await work.audit("token.created", f"token:{token_id}", after={"principal": principal_id, "scopes": body.scopes})
@@ -161,7 +174,7 @@ async def create_token(body: TokenCreate, work: Work, runtime: RuntimeOf) -> New
     return NewToken(id=token_id, token=token, principal=principal, expires_at=expires_at)
 
 
-@router.post("/api/platform/grants", status_code=201, dependencies=[requires(permissions.GRANTS_ADMIN)])
+@router.post("/api/platform/grants", status_code=201, dependencies=[requires(permissions.GRANTS_ADMIN, everywhere=True)])
 async def create_grant(body: GrantCreate, work: Work, runtime: RuntimeOf) -> GrantItem:
     """Give a principal a role in this project; the principal is made when absent."""
     access = _directory(work, runtime)
@@ -174,7 +187,7 @@ async def create_grant(body: GrantCreate, work: Work, runtime: RuntimeOf) -> Gra
     )
 
 
-@router.get("/api/platform/grants", dependencies=[requires(permissions.GRANTS_ADMIN)])
+@router.get("/api/platform/grants", dependencies=[requires(permissions.GRANTS_ADMIN, everywhere=True)])
 async def list_grants(caller: Caller, session: Reading, page: PageOf) -> Page[GrantItem]:
     """Who has which role in this project."""
     after = page.after[0] if page.after else None
@@ -184,7 +197,7 @@ async def list_grants(caller: Caller, session: Reading, page: PageOf) -> Page[Gr
 
 @router.delete(
     "/api/platform/grants/{grant_id}",
-    dependencies=[requires(permissions.GRANTS_ADMIN)],
+    dependencies=[requires(permissions.GRANTS_ADMIN, everywhere=True)],
     responses=problems(GrantNotFound),
 )
 async def delete_grant(grant_id: IdPath, work: Work, runtime: RuntimeOf) -> Removed:
@@ -198,18 +211,18 @@ async def delete_grant(grant_id: IdPath, work: Work, runtime: RuntimeOf) -> Remo
 @router.get("/api/platform/projects", dependencies=[requires(permissions.PROJECTS_READ)])
 async def list_projects(caller: Caller, session: Reading) -> Page[Project]:
     """The projects in which the caller has a role."""
-    rows = await directory.list_projects(session, caller.id)
+    rows = await directory.list_projects(session, caller)
     return Page(items=[_project(row) for row in rows])
 
 
 @router.post(
     "/api/platform/projects",
     status_code=201,
-    dependencies=[requires(permissions.PROJECTS_ADMIN)],
+    dependencies=[requires(permissions.PROJECTS_ADMIN, everywhere=True)],
     responses=problems(ProjectNameTaken),
 )
 async def create_project(body: ProjectCreate, work: Work, runtime: RuntimeOf) -> Project:
-    """Make a project, with the caller as its admin. Needs a key that is not bound to one project."""
+    """Make a project, with the caller as its admin. A key that is bound to one project does not see the new one."""
     access = _directory(work, runtime)
     project_id, is_new = await access.ensure_project(body.name, body.description)
     if not is_new:
@@ -227,8 +240,9 @@ async def _whose(access: Directory, caller: Principal, name: str | None, kind: P
     """The principal for whom a credential is made: the caller, or anybody for an admin."""
     if name is None or name == caller.name:
         return caller.id, caller.kind
-    caller.require(permissions.KEYS_ADMIN)
-    return await access.ensure_principal(name, kind), kind
+    caller.require_everywhere(permissions.KEYS_ADMIN)
+    principal_id = await access.ensure_principal(name, kind)
+    return principal_id, await access.kind_of(principal_id)
 
 
 def _narrowed(caller: Principal, scopes: Sequence[str], *, is_own: bool) -> list[str]:
@@ -244,12 +258,37 @@ def _narrowed(caller: Principal, scopes: Sequence[str], *, is_own: bool) -> list
 
 
 async def _credential(work: UnitOfWork, credential_id: str) -> Row[Any]:
-    """A credential that the caller may change: one's own, or any of the project for an admin."""
-    row = await directory.find_credential(work.session, work.principal, credential_id)
-    is_mine = row is not None and row.principal_id == work.principal.id
-    if row is None or not (is_mine or work.principal.may(permissions.KEYS_ADMIN)):
+    """A credential that the caller may change: one's own, or any of the project for an admin.
+
+    Never one that reaches further than the credential in use, be it by its scopes or because it is bound to no project:
+    its successor would be a way up.
+    """
+    caller = work.principal
+    row = await directory.find_credential(work.session, caller, credential_id)
+    if row is None or not (row.principal_id == caller.id or caller.may_everywhere(permissions.KEYS_ADMIN)):
         raise CredentialNotFound(f"There is no credential {credential_id!r} in force.")
+    in_use = await _in_use(work)
+    is_wider = "*" not in caller.scopes and not set(row.scopes) <= set(caller.scopes)
+    if is_wider or (row.project_id is None and in_use.project_id is not None):
+        raise PermissionDenied("This credential reaches further than the one in use, which may therefore not change it.")
     return row
+
+
+async def _in_use(work: UnitOfWork) -> Row[Any]:
+    """The credential with which the caller came in."""
+    credential_id = work.principal.credential_id
+    row = await directory.find_credential(work.session, work.principal, credential_id) if credential_id else None
+    if row is None:
+        raise Unauthenticated
+    return row
+
+
+def _end(in_use: Row[Any], wanted: datetime | None) -> datetime | None:
+    """When a new credential ends. What a token makes ends with it: a short life must not give a long one."""
+    if in_use.kind != directory.TOKEN:
+        return wanted
+    end: datetime = in_use.expires_at
+    return min(wanted, end) if wanted else end
 
 
 def _key_fields(row: Row[Any]) -> dict[str, Any]:
