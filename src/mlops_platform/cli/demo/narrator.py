@@ -50,20 +50,23 @@ class Narrator:
         self._number += 1
         heading, began = f"{self._number}/{STEPS}  {title}", monotonic()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        progress = Progress(*columns, console=self._console, transient=True)
+        # Where no cursor can go back, a bar would only leave empty lines.
+        progress = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
         step = Step(progress, progress.add_task(heading, total=None))
         with progress:
             yield step
-            self._console.print(f"[bold]{heading}[/bold]  {_safe(step.text)}  [dim]{monotonic() - began:.1f} s[/dim]")
+        self._console.print(
+            f"[bold]{heading}[/bold]  {_safe(step.text)}  [dim]{monotonic() - began:.1f} s[/dim]", soft_wrap=True
+        )
 
     def say(self, text: str) -> None:
-        self._console.print(f"     {_safe(text)}")
+        self._console.print(f"     {_safe(text)}", soft_wrap=True)
 
     def ranking(self, ranking: Sequence[Mapping[str, Any]], registered: Mapping[str, str]) -> None:
         """The candidates, the best first, and which of them became versions."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("     candidate", "validation loss", "accuracy", "AUC", "run", "registered as"):
-            table.add_column(heading, no_wrap=True)
+        for heading in ("     candidate", "loss", "accuracy", "AUC", "registered as"):
+            table.add_column(heading, overflow="fold")
         for one in ranking:
             metrics = one["metrics"]
             table.add_row(
@@ -71,8 +74,7 @@ class Narrator:
                 f"{metrics['validation_log_loss']:.4f}",
                 f"{metrics['validation_accuracy']:.3f}",
                 f"{metrics['validation_auc']:.4f}",
-                _safe(one["run_id"]),
-                _safe(registered.get(one["run_id"], "")),
+                f"version {_safe(registered[one['run_id']])}" if one["run_id"] in registered else "",
             )
         self._console.print(table)
 

@@ -154,7 +154,7 @@ class Story:
             step.done(
                 f"{len(ranking)} candidates trained in parallel on {training_set['rows']} labelled patients, point in time"
             )
-            self._tell.ranking(ranking, {made["run_id"]: f"{MODEL}/{made['version']}" for made in registered})
+        self._tell.ranking(ranking, {made["run_id"]: made["version"] for made in registered})
         variants = ("control", "treatment")
         candidates = [Candidate(variant, **made) for variant, made in zip(variants, registered, strict=True)]
         return Training(run.id, training_set["id"], training_set["rows"], candidates)
@@ -233,7 +233,7 @@ class Story:
                 f"The A/B test {test!r} does not count all {expected} patients.",
             )
             step.done(f"{results.units} patients counted")
-            self._tell.results(results)
+        self._tell.results(results)
         return results
 
     def _decide(self, training: Training, test: str, results: ABTestResults, comparison: Comparison) -> Candidate:

@@ -67,6 +67,9 @@ def train(candidate: dict[str, Any], training_set_id: str, experiment: str, pipe
                 run.log_artifact(file, MODEL_FILE)
             report = {"confusion_matrix": confusion_matrix(y[cut:], chances > 0.5).tolist(), "order": ["benign", "malignant"]}
             run.log_text(json.dumps(report), "report/validation.json")
+            if not run.flush():
+                # Recording never fails a training by itself; here what follows reads the metrics.
+                raise RuntimeError(f"The metrics of run {run.id} have not reached Experiment Tracking.")
         print(f"{name}: run {run.id}")  # noqa: T201
         return {"run_id": run.id, "name": name, "parameters": parameters}
 
