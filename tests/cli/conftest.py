@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Platform
-from tests.factories.serving import serving
 from typer.testing import CliRunner
 
 from mlops_platform.cli.main import app
 from mlops_platform.sdk.settings import URL_VARIABLES, Service
+from tests.conftest import Platform
+from tests.factories.serving import serving
 
 
 @dataclass(frozen=True)

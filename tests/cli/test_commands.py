@@ -69,7 +69,7 @@ class TestAudit:
 
 class TestEvents:
     async def test_the_feed_can_be_followed(self, mlops, runtime):
-        await mlops("model", "create", "m", "1")
+        assert (await mlops("model", "create", "m", "1")).code == 0
         async with runtime.database.write() as session:
             await outbox.place(session)
         outcome = await mlops("events", "tail", "--after", "0", "--type", "model_version.*", "--limit", "1", "-o", "json")

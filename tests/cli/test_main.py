@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import invoke
 from typer.main import get_command
 
 from mlops_platform.cli.main import app
+from tests.cli.conftest import invoke
 
 SRC = str(Path(__file__).parents[2] / "src")
 

@@ -6,7 +6,6 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.factories.redis import redis_program, redis_server
 
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.identity import new_id
@@ -15,6 +14,7 @@ from mlops_platform.features.backends.online import EmbeddedOnlineStore, OnlineS
 from mlops_platform.features.backends.online_redis import RedisOnlineStore
 from mlops_platform.features.domain.serving import OnlineKey, OnlineRow
 from mlops_platform.features.repository.online import OnlineValues
+from tests.factories.redis import redis_program, redis_server
 
 ONE, TWO = "0" * 31 + "1", "f" * 32
 
@@ -31,9 +31,8 @@ class OnlineStoreSuite:
     """Subclasses say which store."""
 
     @pytest.fixture
-    async def store(self) -> AsyncIterator[OnlineStore]:
+    async def store(self) -> OnlineStore:
         raise NotImplementedError
-        yield
 
     async def read(self, store: OnlineStore, one: OnlineKey) -> OnlineRow | None:
         return (await store.get_many([one]))[0]

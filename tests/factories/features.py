@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ipc
+
 from tests.conftest import Caller
 
 BRIEF = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.sdk.server import Answer, FakeService, fake_service
 
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.settings import ClientSettings, Service
 from mlops_platform.server.catalog import BY_NAME
+from tests.sdk.server import Answer, FakeService, fake_service
 
 
 @pytest.fixture

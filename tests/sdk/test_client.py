@@ -7,7 +7,6 @@ import time
 
 import httpx2
 import pytest
-from tests.sdk.server import Reply, fake_service, problem
 
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.errors import (
@@ -23,6 +22,7 @@ from mlops_platform.sdk.errors import (
     TooManyRequests,
     Unauthenticated,
 )
+from tests.sdk.server import Reply, fake_service, problem
 
 EXPERIMENT = {
     "id": "0" * 32,

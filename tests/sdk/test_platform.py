@@ -1,11 +1,11 @@
 """The client against the real services, in process."""
 
 import pytest
-from tests.conftest import Platform as RunningPlatform
 
 from mlops_platform.core.identity import Role
 from mlops_platform.sdk import AsyncPlatform
 from mlops_platform.sdk.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+from tests.conftest import Platform as RunningPlatform
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import asyncio
 
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.tracking import EXPERIMENT, a_run, an_experiment
 
 from mlops_platform.core.identity import Role
+from tests.conftest import Caller, Platform
+from tests.factories.tracking import EXPERIMENT, a_run, an_experiment
 
 SERVICE = "experiment-tracking"
 

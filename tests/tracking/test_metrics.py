@@ -1,16 +1,17 @@
 import asyncio
 import math
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.tracking import METRICS, a_run, an_experiment, log
 
 from mlops_platform.core.errors import DependencyUnavailable, TooManyRequests
 from mlops_platform.tracking.domain.points import Points
 from mlops_platform.tracking.errors import RunNotFound
 from mlops_platform.tracking.repository.metrics import IngestItem
 from mlops_platform.tracking.service.ingest import MetricIngest
+from tests.conftest import Caller, Platform
+from tests.factories.tracking import METRICS, a_run, an_experiment, log
 
 SERVICE = "experiment-tracking"
 T = "2026-01-31T09:00:00.000000Z"
@@ -236,13 +237,18 @@ class TestCoalescing:
         run_id = await a_run(ada)
         commits = 0
 
-        class Counting(type(runtime.database)):
+        class Counting:
             def write(self):
                 nonlocal commits
                 commits += 1
                 return runtime.database.write()
 
-        counting = Counting.__new__(Counting)
+            def autocommit(self):
+                nonlocal commits
+                commits += 1
+                return runtime.database.autocommit()
+
+        counting: Any = Counting()
         async with MetricIngest(counting).running() as ingest:
             await asyncio.gather(
                 *(ingest.add(IngestItem(ada.project, run_id, None, points(**{f"k{n}": 1.0}))) for n in range(200))
@@ -291,7 +297,10 @@ class TestCoalescing:
                     raise DependencyUnavailable("database")
                 return runtime.database.write()
 
-        away = Away()
+            def autocommit(self):
+                return runtime.database.autocommit()
+
+        away: Any = Away()
         async with MetricIngest(away).running() as ingest:
             item = IngestItem(ada.project, run_id, None, points(a=1.0))
             with pytest.raises(DependencyUnavailable):

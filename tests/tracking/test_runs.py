@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+
 from tests.conftest import Caller, Platform
 from tests.factories.tracking import RUN, a_run, an_experiment
 

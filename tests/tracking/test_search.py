@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.tracking import a_run, an_experiment
 
 from mlops_platform.core.query.parser import parse_filter
 from mlops_platform.core.query.tree import And, Comparator, IsNull, Like, Not, OneOf, Or
 from mlops_platform.tracking.domain.search import RUNS
+from tests.conftest import Caller, Platform
+from tests.factories.tracking import a_run, an_experiment
 
 SERVICE = "experiment-tracking"
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,6 +11,15 @@ app = noun("A/B tests between model versions.")
 Name = Annotated[str, typer.Argument(help="The test.", show_default=False)]
 UserId = Annotated[str, typer.Argument(help="The unit: a user, a session.", show_default=False)]
 VARIANT_PARTS = 3
+COMPARISON_COLUMNS = {
+    "METRIC": "metric",
+    "VARIANT": "variant",
+    "VERDICT": "verdict",
+    "DIFFERENCE": "difference",
+    "LOW": "difference_interval.low",
+    "HIGH": "difference_interval.high",
+    "P (ADJUSTED)": "p_value_adjusted",
+}
 
 
 @command(
@@ -91,17 +100,12 @@ def results(out: Printer, name: Name) -> None:
             return
         for warning in found.warnings:
             out.say(f"Warning: {warning.message}")
-        for metric in found.metrics:
-            out.say(f"{metric.metric} ({metric.kind.value}, {metric.goal.value})")
-            columns = {
-                "VARIANT": "variant",
-                "VERDICT": "verdict",
-                "DIFFERENCE": "difference",
-                "LOW": "difference_interval.low",
-                "HIGH": "difference_interval.high",
-                "P (ADJUSTED)": "p_value_adjusted",
-            }
-            out.many(metric.comparisons, columns)
+        rows = [
+            {"metric": metric.metric, **comparison.model_dump(mode="json")}
+            for metric in found.metrics
+            for comparison in metric.comparisons
+        ]
+        out.many(rows, COMPARISON_COLUMNS)
 
 
 @command(app, "start", examples=["mlops ab start model_v2_test"])

@@ -79,7 +79,7 @@ class Printer:
             for field, value in fields.items():
                 _write(f"{field.ljust(width)}  {_cell(value)}")
 
-    def many(self, items: "Iterable[BaseModel]", columns: Columns) -> None:
+    def many(self, items: "Iterable[BaseModel | Mapping[str, Any]]", columns: Columns) -> None:
         """A list of things."""
         rows = [_plain(item) for item in items]
         if self.output is OutputFormat.JSON:
@@ -96,7 +96,7 @@ class Printer:
 
     def line(self, item: "BaseModel", text: str) -> None:
         """One thing of an endless list, at once: a line of text, or of JSON."""
-        _write(json.dumps(_plain(item), ensure_ascii=False) if self.output is OutputFormat.JSON else _printable(text))
+        _write(json.dumps(_plain(item), ensure_ascii=False) if self.output is OutputFormat.JSON else printable(text))
 
     def say(self, text: str) -> None:
         """A word to the person at the terminal."""
@@ -142,7 +142,7 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except MlopsError as error:
-        typer.echo(f"mlops: {_printable(str(error))}", err=True)
+        typer.echo(f"mlops: {printable(str(error))}", err=True)
         raise typer.Exit(_code_of(error)) from error
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; without this Python complains once more at its exit.
@@ -233,13 +233,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return " ".join(f"{_printable(str(key))}={_cell(item)}" for key, item in value.items()) or "-"
+        return " ".join(f"{printable(str(key))}={_cell(item)}" for key, item in value.items()) or "-"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(_cell(item) for item in value) or "-"
-    return _printable(str(value))
+    return printable(str(value))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Names come from other people: none of them gets to steer the terminal."""
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
 

@@ -55,7 +55,7 @@ def create(
             tags=tag or None,
             params=pairs(param, "--param") or None,
             description=description,
-            **origin,  # type: ignore[typeddict-item]  # the key is right or absent
+            **origin,
         )
         if file is not None:
             platform.registry.upload(name, made.version, file)

@@ -13,6 +13,7 @@ from mlops_platform.contracts.common import (
     Id,
     JsonObject,
     Label,
+    LineageEdge,
     Name,
     Tags,
     Text,
@@ -28,6 +29,60 @@ class VersionStatus(StrEnum):
 
     PENDING = "pending"
     READY = "ready"
+
+
+class ArtifactFormat(StrEnum):
+    """What a file is, recognised by its content. Nothing is ever loaded to find out."""
+
+    PICKLE = "pickle"
+    JOBLIB = "joblib"
+    ONNX = "onnx"
+    TENSORFLOW_SAVED_MODEL = "tensorflow-saved-model"
+    KERAS = "keras"
+    HDF5 = "hdf5"
+    PYTORCH = "pytorch"
+    SAFETENSORS = "safetensors"
+    XGBOOST = "xgboost"
+    LIGHTGBM = "lightgbm"
+    CATBOOST = "catboost"
+    SKOPS = "skops"
+    GGUF = "gguf"
+    PMML = "pmml"
+    OTHER = "other"
+
+
+class ArchiveFormat(StrEnum):
+    """How several files travel as one."""
+
+    ZIP = "zip"
+    TAR = "tar"
+
+
+class ModelOrder(StrEnum):
+    """How a list of models is ordered."""
+
+    NAME = "name"
+    NEWEST = "newest"
+
+
+class Relation(StrEnum):
+    """What a lineage edge says. The docs say of each which end depends on which."""
+
+    DERIVED_FROM = "derived_from"
+    USED = "used"
+    PRODUCED = "produced"
+    POINTS_TO = "points_to"
+    ROUTES_TO = "routes_to"
+    PART_OF = "part_of"
+    MEASURED_BY = "measured_by"
+
+
+class LineageDirection(StrEnum):
+    """`upstream`: what it was made from. `downstream`: what is affected when it is wrong."""
+
+    UPSTREAM = "upstream"
+    DOWNSTREAM = "downstream"
+    BOTH = "both"
 
 
 class ModelVersionCreate(Contract):
@@ -68,11 +123,26 @@ class ModelVersion(Answer):
     run_id: str | None
     training_set_id: str | None
     pipeline_run_id: str | None
-    manifest_digest: str | None
-    size: int
+    manifest_digest: str | None = Field(description="SHA-256 over the manifest's canonical form; set when `ready`.")
+    size: int = Field(description="Bytes of all its files together.")
+    file_count: int
+    formats: list[ArtifactFormat] = Field(
+        description="What its files were recognised as, without `other`; set when `ready`."
+    )
     created_by: str
     created_at: Timestamp
     updated_at: Timestamp
+    finalized_at: Timestamp | None
+
+
+class Artifact(Answer):
+    """One file of a version."""
+
+    path: str = Field(description="Its logical path within the version.", examples=["weights/layer-1.bin"])
+    sha256: str
+    size: int
+    format: ArtifactFormat
+    stored_at: Timestamp
 
 
 class RegisteredModelUpdate(Contract):
@@ -108,3 +178,31 @@ class Alias(Answer):
     alias: str
     version: str
     updated_at: Timestamp
+
+
+class LineageEdgeCreate(Contract):
+    """An edge stated by hand. Both ends are URNs of this project, or short forms of them (`<kind>:<name>`)."""
+
+    subject: Annotated[Text, Field(min_length=1, max_length=500, examples=["model-version:fraud/3"])]
+    relation: Relation
+    object: Annotated[Text, Field(min_length=1, max_length=500, examples=["training-set:0198c0ffee00700080000000deadbeef"])]
+
+
+class LineageNode(Answer):
+    """A thing in the graph; `distance` counts the edges from where the question started."""
+
+    urn: str
+    kind: str
+    name: str
+    distance: int
+
+
+class LineageGraph(Answer):
+    """The part of the lineage graph that a question reached."""
+
+    root: str
+    direction: LineageDirection
+    depth: int
+    nodes: list[LineageNode]
+    edges: list[LineageEdge]
+    is_truncated: bool = Field(description="Whether the graph goes on past the most that one answer holds.")

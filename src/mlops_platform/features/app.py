@@ -3,9 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mlops_platform.core.crypto.key_ring import KeyRing
 from mlops_platform.core.http.service import Service
-from mlops_platform.core.storage.opening import open_blob_store
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.features import tasks
 from mlops_platform.features.backends.offline import OfflineFiles
@@ -25,9 +23,7 @@ from mlops_platform.features.service.training import TrainingSets
 @asynccontextmanager
 async def open_state(runtime: Runtime) -> AsyncIterator[FeatureState]:
     """The collaborators of this service, alive until the block ends."""
-    key = runtime.settings.storage_key
-    ring = None if key is None else KeyRing.from_hex(key.get_secret_value())
-    state = make_state(runtime, open_online_store(runtime), OfflineFiles(open_blob_store(runtime.settings, ring)))
+    state = make_state(runtime, open_online_store(runtime))
     try:
         yield state
     finally:
@@ -41,8 +37,19 @@ def open_online_store(runtime: Runtime) -> OnlineStore:
     return EmbeddedOnlineStore(OnlineValues(runtime.database)) if url is None else RedisOnlineStore(url)
 
 
-def make_state(runtime: Runtime, store: OnlineStore, files: OfflineFiles) -> FeatureState:
-    """The use cases over these stores."""
+async def check_online_store(runtime: Runtime) -> None:
+    """Whether the online store answers; the embedded one is part of the database, which is asked anyway."""
+    if runtime.settings.redis_url is not None:
+        store = RedisOnlineStore(runtime.settings.redis_url)
+        try:
+            await store.check()
+        finally:
+            await store.close()
+
+
+def make_state(runtime: Runtime, store: OnlineStore) -> FeatureState:
+    """The use cases over an online store."""
+    files = OfflineFiles(runtime.blobs)
     definitions = Definitions(runtime.database)
     stored = StoredRows(runtime.database, files)
     online = OnlineWriter(runtime, store, stored)
@@ -65,4 +72,5 @@ SERVICE = Service(
     hot_routes=serve.HOT_ROUTES,
     duties=tasks.DUTIES,
     state=open_state,
+    dependencies={"online store": check_online_store},
 )

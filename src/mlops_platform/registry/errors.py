@@ -1,6 +1,6 @@
 """Everything that can go wrong in the Model Registry."""
 
-from mlops_platform.core.errors import Conflict, NotFound
+from mlops_platform.core.errors import Conflict, InvalidInput, NotFound
 
 
 class ModelNotFound(NotFound):
@@ -37,3 +37,39 @@ class ModelVersionAliased(Conflict):
     """A version that an alias points to cannot be deleted."""
 
     code = "model_version_aliased"
+
+
+class ModelVersionPending(Conflict):
+    """A version that is not `ready` is not handed out as a whole."""
+
+    code = "model_version_pending"
+
+
+class ArtifactNotFound(NotFound):
+    """No such file in this version, or no file at all."""
+
+    code = "artifact_not_found"
+
+
+class ArtifactPathTaken(Conflict):
+    """A path cannot be a file and a folder at once."""
+
+    code = "artifact_path_taken"
+
+
+class TooManyArtifacts(Conflict):
+    """A version has as many files as it may have."""
+
+    code = "too_many_artifacts"
+
+
+class ManifestIncomplete(Conflict):
+    """What the manifest says and what is stored differ."""
+
+    code = "manifest_incomplete"
+
+
+class ChecksumMismatch(InvalidInput):
+    """The bytes that arrived are not the bytes that were promised. Nothing was kept."""
+
+    code = "checksum_mismatch"

@@ -1,6 +1,6 @@
 """Tables of the Model Registry, in the PostgreSQL schema `registry`."""
 
-from sqlalchemy import BigInteger, Column, Index, PrimaryKeyConstraint, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, PrimaryKeyConstraint, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from mlops_platform.core.db.schema import (
@@ -46,7 +46,11 @@ model_versions = Table(
     Column("training_set_id", HexId),
     Column("pipeline_run_id", HexId),
     Column("manifest_digest", Text),
+    # While pending these two are kept by each upload, under the lock of the row.
     Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("file_count", Integer, nullable=False, server_default="0"),
+    Column("formats", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("finalized_at", UtcTime),
     Column("created_by", Text, nullable=False),
     created_column(),
     Column("updated_at", UtcTime, nullable=False),
@@ -55,6 +59,23 @@ model_versions = Table(
     Index("model_versions_recent_idx", "model_id", "id"),
     Index("model_versions_tags_idx", "tags", postgresql_using="gin"),
     Index("model_versions_run_idx", "project_id", "run_id", postgresql_where=text("run_id IS NOT NULL")),
+)
+
+artifacts = Table(
+    "artifacts",
+    METADATA,
+    # Kept when a file is replaced: the blob store knows by it what holds the content.
+    id_column(),
+    project_column(),
+    Column("version_id", HexId, nullable=False),
+    Column("path", sorted_text(), nullable=False),
+    Column("blob_id", HexId, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("is_encrypted", Boolean, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("stored_at", UtcTime, nullable=False),
+    Index("artifacts_path_idx", "version_id", "path", unique=True),
 )
 
 aliases = Table(
@@ -75,7 +96,11 @@ lineage_edges = Table(
     Column("subject", sorted_text(), nullable=False),
     Column("relation", sorted_text(), nullable=False),
     Column("object", sorted_text(), nullable=False),
+    # The same edge as a dependency, so that both ways through the graph are one index lookup a step.
+    Column("dependent", sorted_text(), nullable=False),
+    Column("source", sorted_text(), nullable=False),
     Column("stated_at", UtcTime, nullable=False),
     PrimaryKeyConstraint("project_id", "subject", "relation", "object"),
-    Index("lineage_edges_object_idx", "project_id", "object"),
+    Index("lineage_edges_dependent_idx", "project_id", "dependent"),
+    Index("lineage_edges_source_idx", "project_id", "source"),
 )

@@ -144,15 +144,31 @@ class ChunkReader:
     def __init__(self, path: Path, advance: Callable[[int], None]) -> None:
         self._file = path.open("rb")
         self._advance = advance
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what has been read."""
+        return self._hash.hexdigest()
 
     def next(self) -> bytes:
         """The next piece; empty at the end, when the file is closed."""
         chunk = self._file.read(CHUNK_BYTES)
         if chunk:
+            self._hash.update(chunk)
             self._advance(len(chunk))
         else:
             self._file.close()
         return chunk
+
+
+def check_digest(what: str, *, sent: str, stored: str) -> None:
+    """Whether what a service stored is what was sent to it."""
+    if sent != stored:
+        raise DigestMismatch(
+            f"{what}: {sent} was sent and {stored} was stored.",
+            hint="Was the file written to during the upload? Upload it again.",
+        )
 
 
 def _local(path: Path, logical: str) -> LocalFile:

@@ -51,7 +51,7 @@ CLIENT_VARIABLES: Mapping[str, str] = {
     "MLOPS_PROJECT": "The project to work in, for credentials that have several.",
     "MLOPS_HOME": "Where `mlops up` leaves addresses and key, and where the client keeps its cache and spool (`~/.mlops`).",
     "MLOPS_TIMEOUT_SECONDS": "How long one request may take (30).",
-    "MLOPS_RETRIES": "How often a request that can be repeated is repeated (4).",
+    "MLOPS_RETRIES": "How often a request is sent at most, the first time included (4).",
 }
 """Every variable that the client reads, with its meaning: the reference page is made from it."""
 

@@ -33,13 +33,6 @@ class MetricNotFound(NotFound):
     title = "Metric not found"
 
 
-class TagNotFound(NotFound):
-    """The run or experiment has no such tag."""
-
-    code = "tag_not_found"
-    title = "Tag not found"
-
-
 class ArtifactNotFound(NotFound):
     """The run has no artifact at this path."""
 
@@ -87,6 +80,13 @@ class ParamChanged(Conflict):
 
     code = "param_changed"
     title = "Parameters do not change"
+
+
+class ArtifactPathTaken(Conflict):
+    """A file stands where a folder would have to be, or the other way round."""
+
+    code = "artifact_path_taken"
+    title = "Artifact path taken"
 
 
 class RunStateConflict(Conflict):

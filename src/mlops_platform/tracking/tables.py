@@ -140,6 +140,20 @@ Index(
     run_tags.c.run_id,
 )
 
+run_artifacts = Table(
+    "run_artifacts",
+    METADATA,
+    project_column(),
+    Column("run_id", HexId, ForeignKey("tracking.runs.id"), nullable=False),
+    # A name and nothing else: no storage key and no file path is ever made of it.
+    Column("path", sorted_text(), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    created_column(),
+    PrimaryKeyConstraint("run_id", "path"),
+)
+
 metric_keys = Table(
     "metric_keys",
     METADATA,

@@ -72,7 +72,7 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("joins")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows=row_sets, moments=moment_lists, rules=rule_sets, in_file=st.integers(0, 25))
 def test_duckdb_agrees_with_the_reference_whatever_the_rows(folder, rows, moments, rules, in_file):
     pq.write_table(table_of(rows[:in_file]), folder / "segment.parquet")

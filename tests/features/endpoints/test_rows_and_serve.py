@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.features import ARROW, PARQUET, a_feature_set, a_row, arrow, at, ingest, parquet, serve
 
 from mlops_platform.core.identity import Role
+from tests.conftest import Caller, Platform
+from tests.factories.features import ARROW, PARQUET, a_feature_set, a_row, arrow, at, ingest, parquet, serve
 
 ROWS = "/api/feature-sets/user_features/rows"
 SERVE = "/api/features/serve"

@@ -1,10 +1,10 @@
 import asyncio
 
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.features import BRIEF, a_feature_set
 
 from mlops_platform.core.identity import Role
+from tests.conftest import Caller, Platform
+from tests.factories.features import BRIEF, a_feature_set
 
 AGE = {"name": "age", "type": "int"}
 SESSION = {"name": "avg_session_duration", "type": "float"}

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 from pyarrow import ipc
+
+from mlops_platform.core.identity import Role
 from tests.conftest import Caller, Platform
 from tests.factories.features import (
     ARROW,
@@ -18,8 +20,6 @@ from tests.factories.features import (
     parquet,
     training_set,
 )
-
-from mlops_platform.core.identity import Role
 
 PATH = "/api/training-sets"
 
@@ -208,6 +208,12 @@ class TestRefusals:
         assert response.status_code == 422, response.text
         assert any(error["field"].startswith(field) for error in response.json()["errors"]), response.text
         assert (await fed.http.get(PATH)).json()["items"] == []
+
+    @pytest.mark.parametrize("body", ["[null, null]", "null", '"x"', "5", "{}"])
+    async def test_json_of_another_shape_is_refused(self, fed, body):
+        response = await fed.http.post(PATH, content=body, headers={"content-type": "application/json"})
+        assert response.status_code == 422, response.text
+        assert response.json()["errors"]
 
     @pytest.mark.parametrize("training_set_id", ["0" * 32, "nope", "../x"])
     async def test_an_unknown_id_is_not_found_or_invalid(self, ada, training_set_id):

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
-from mlops_platform.core.storage.blob_store import BlobStore, StoredBlob
+from mlops_platform.core.identity import ProjectId
+from mlops_platform.core.storage.blob_store import StoredBlob
+from mlops_platform.core.storage.ledger import BlobLedger
 
 # A file of feature rows or labels in memory is at most what an upload may unpack to.
 MAX_FILE_BYTES = 2 * 1024**3
@@ -30,39 +31,35 @@ class Place:
 
 
 class OfflineFiles:
-    """Tables as immutable blobs."""
+    """Tables as immutable blobs. A blob that nothing comes to hold is swept, so a failure after a write leaves nothing."""
 
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
+    def __init__(self, blobs: BlobLedger) -> None:
+        self.blobs = blobs
 
-    @asynccontextmanager
-    async def storing(self, project_id: Any, table: pa.Table) -> AsyncIterator[StoredBlob]:
-        """A table as a new blob, which is taken away again when the block does not end well."""
+    async def write(self, project_id: ProjectId, table: pa.Table) -> StoredBlob:
+        """A table as a new blob; to be held in the transaction that makes it known."""
         content = await asyncio.to_thread(_to_parquet, table)
-        blob = await self._blobs.write(project_id, _slices(content), max_bytes=MAX_FILE_BYTES)
-        is_kept = False
-        try:
-            yield blob
-            is_kept = True
-        finally:
-            if not is_kept:
-                await asyncio.shield(self._blobs.delete(blob.address))
+        return await self.blobs.write(project_id, _slices(content), max_bytes=MAX_FILE_BYTES)
 
     async def fetch(self, blobs: Sequence[StoredBlob], folder: Path) -> list[Place]:
         """Bring blobs into a folder, each verified as it is read."""
-        places = []
+        places: list[Place] = []
+        fetched: set[Path] = set()
         for blob in blobs:
             path = folder / f"{blob.blob_id}.parquet"
-            content = await self._blobs.read(blob)
+            places.append(Place(blob, path))
+            if path in fetched:
+                continue  # Equal content is one blob, which several segments then hold.
+            fetched.add(path)
+            content = await self.blobs.store.read(blob)
             with await asyncio.to_thread(path.open, "wb") as sink:
                 async for chunk in content:
                     await asyncio.to_thread(sink.write, chunk)
-            places.append(Place(blob, path))
         return places
 
     async def read(self, blob: StoredBlob) -> AsyncIterator[bytes]:
         """The bytes of a blob."""
-        return await self._blobs.read(blob)
+        return await self.blobs.store.read(blob)
 
     async def stream_arrow(self, blob: StoredBlob) -> AsyncIterator[bytes]:
         """The rows of a blob as an Arrow stream; awaiting this brings the file here, so that a failure is known first."""

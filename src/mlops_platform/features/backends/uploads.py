@@ -187,6 +187,12 @@ def _dedupe(table: pa.Table) -> pa.Table:
     return table.take(_last_of(table, ["entity", "event_us"]))
 
 
+def event_span(table: pa.Table) -> tuple[int, int]:
+    """The first and the last event."""
+    span: Any = pc.min_max(table.column("event_us"))
+    return span["min"].as_py(), span["max"].as_py()
+
+
 def newest_of(table: pa.Table) -> pa.Table:
     """The newest row of each entity."""
     ordered = table.take(pc.sort_indices(table, sort_keys=[("event_us", "ascending")]))

@@ -7,7 +7,7 @@ or None. Columns are keyed by slot (see `schema`).
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -71,9 +71,10 @@ def read_json_rows(body: bytes, view: FeatureView) -> RowBatch:
         raise _explain(str(error), body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRequest(f"The body is not valid JSON: {error}.") from None
+    entities, moments, *given = zip(*map(msgspec.structs.astuple, rows), strict=True)
     features = view.schema.features
-    columns = {f.slot: [_native(f.type, getattr(row, f"f{i}")) for row in rows] for i, f in enumerate(features)}
-    batch = RowBatch([str(row.entity) for row in rows], [to_us(row.at) for row in rows], columns)
+    columns = {f.slot: _natives(f.type, column) for f, column in zip(features, given, strict=True)}
+    batch = RowBatch([str(entity) for entity in entities], [to_us(moment) for moment in moments], columns)
     _check_range(EVENT_TIMESTAMP, batch.event_us)
     for feature in features:
         if feature.type is FeatureType.TIMESTAMP:
@@ -98,18 +99,16 @@ def _decoder(entity: str, features: tuple[FeatureSpec, ...]) -> msgspec.json.Dec
     return msgspec.json.Decoder(msgspec.defstruct("Rows", [("rows", rows)], forbid_unknown_fields=True))
 
 
-def _native(kind: FeatureType, value: Any) -> Any:
-    if value is None:
-        return None
+def _natives(kind: FeatureType, column: Sequence[Any]) -> list[Any]:
     match kind:
         case FeatureType.FLOAT:
-            return SPECIAL_FLOATS[value] if isinstance(value, str) else value
+            return [SPECIAL_FLOATS[value] if isinstance(value, str) else value for value in column]
         case FeatureType.TIMESTAMP:
-            return to_us(value)
+            return [None if value is None else to_us(value) for value in column]
         case FeatureType.FLOAT_LIST:
-            return [SPECIAL_FLOATS[item] if isinstance(item, str) else item for item in value]
+            return [None if value is None else _natives(FeatureType.FLOAT, value) for value in column]
         case _:
-            return value
+            return list(column)
 
 
 _AT = re.compile(r"^(?P<message>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -150,13 +149,18 @@ def _value_at(body: bytes, path: str) -> object:
 
 
 def check_times(event_us: Sequence[int], now_us: int) -> None:
-    """Refuse events that have not happened yet."""
+    """Refuse rows whose event has not happened yet; names the one that lies farthest ahead."""
     latest = max(event_us)
-    if latest > now_us + MAX_AHEAD_SECONDS * 1_000_000:
+    check_latest(latest, now_us, field=f"rows[{event_us.index(latest)}].{EVENT_TIMESTAMP}")
+
+
+def check_latest(latest_us: int, now_us: int, *, field: str = EVENT_TIMESTAMP) -> None:
+    """The same where the rows have no numbers."""
+    if latest_us > now_us + MAX_AHEAD_SECONDS * 1_000_000:
         raise InvalidInput.of(
-            f"rows[{event_us.index(latest)}].{EVENT_TIMESTAMP}",
+            field,
             f"is more than {MAX_AHEAD_SECONDS} seconds ahead of the server's clock",
-            wire_time(latest),
+            wire_time(latest_us),
             hint="Is a local time written as if it were UTC? Nothing was kept.",
         )
 
@@ -231,16 +235,14 @@ def unpack(payload: bytes, *, created_us: int, batch_id: str) -> StampedBatch:
     return StampedBatch(batch, created, batch_ids)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-WIRE: dict[FeatureType, Callable[[Any], Any]] = {
-    FeatureType.INT: _same,
-    FeatureType.FLOAT: write_float,
-    FeatureType.STRING: _same,
-    FeatureType.BOOL: _same,
-    FeatureType.TIMESTAMP: wire_time,
-    FeatureType.FLOAT_LIST: lambda items: [write_float(item) for item in items],
-}
-"""How a typed value is written in JSON."""
+def wire_column(kind: FeatureType, column: Sequence[Any]) -> list[Any]:
+    """Typed values as JSON writes them."""
+    match kind:
+        case FeatureType.FLOAT:
+            return [value if value is None or math.isfinite(value) else write_float(value) for value in column]
+        case FeatureType.TIMESTAMP:
+            return [None if value is None else wire_time(value) for value in column]
+        case FeatureType.FLOAT_LIST:
+            return [None if value is None else [write_float(item) for item in value] for value in column]
+        case _:
+            return list(column)

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mlops_platform.contracts.features import FeatureType
-from mlops_platform.features.domain.rows import WIRE, StampedBatch
+from mlops_platform.features.domain.rows import StampedBatch, wire_column
 from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.times import wire_time
 from mlops_platform.features.errors import AmbiguousFeature, EntityMismatch, UnknownFeature
@@ -177,18 +176,12 @@ def online_rows(view: FeatureView, stamped: StampedBatch) -> list[tuple[OnlineKe
     columns: list[list[Any]] = [[None] * len(batch)] * width
     for feature in view.schema.features:
         column = batch.columns.get(feature.slot)
-        if column is not None and feature.type in _WRITTEN_AS_IS:
-            columns[feature.slot] = column
-        elif column is not None:
-            write = WIRE[feature.type]
-            columns[feature.slot] = [None if value is None else write(value) for value in column]
-    rows = zip(
-        batch.entities, batch.event_us, stamped.created_us, stamped.batch_ids, zip(*columns, strict=True), strict=True
-    )
+        if column is not None:
+            columns[feature.slot] = wire_column(feature.type, column)
+    times = {at: wire_time(at) for at in set(batch.event_us)}
+    values = map(list, zip(*columns, strict=True))
+    rows = zip(batch.entities, batch.event_us, stamped.created_us, stamped.batch_ids, values, strict=True)
     return [
-        (OnlineKey(view.project_id, view.id, entity), OnlineRow(at, created, batch_id, wire_time(at), list(values)))
-        for entity, at, created, batch_id, values in rows
+        (OnlineKey(view.project_id, view.id, entity), OnlineRow(at, created, batch_id, times[at], held))
+        for entity, at, created, batch_id, held in rows
     ]
-
-
-_WRITTEN_AS_IS = frozenset({FeatureType.INT, FeatureType.STRING, FeatureType.BOOL})

@@ -23,7 +23,7 @@ from mlops_platform.features.endpoints.access import FEATURES_READ, FEATURES_WRI
 from mlops_platform.features.endpoints.bodies import documented_body, spooled, upload_format
 from mlops_platform.features.errors import AmbiguousFeature, FeatureSetNotFound, TrainingSetNotFound, UnknownFeature
 from mlops_platform.features.repository.training import TrainingSetReader
-from mlops_platform.features.service.training import Spec, record, training_blob
+from mlops_platform.features.service.training import Spec, training_blob
 
 router = platform_router(tags=["training sets"])
 
@@ -99,14 +99,12 @@ async def create_training_set(
 ) -> TrainingSet:
     """Join labels with the features as they were at each label's time, and keep the result."""
     form = upload_format(request)
-    async with AsyncExitStack() as stack:
-        if form is None:
-            new = await _read_json(request)
-            draft = await stack.enter_async_context(state.training.from_rows(caller, new))
-        else:
-            path = await stack.enter_async_context(spooled(request))
-            draft = await stack.enter_async_context(state.training.from_file(caller, query.spec(), path, form))
-        row = await record(await begin(), draft)
+    if form is None:
+        draft = await state.training.from_rows(caller, await _read_json(request))
+    else:
+        async with spooled(request) as path:
+            draft = await state.training.from_file(caller, query.spec(), path, form)
+    row = await state.training.record(await begin(), draft)
     response.headers["Location"] = f"/api/training-sets/{row.id}"
     return _training_set(row)
 
@@ -163,7 +161,7 @@ async def _read_json(request: Request) -> TrainingSetCreate:
     try:
         return TrainingSetCreate.model_validate(await request.json())
     except ValidationError as error:
-        raise from_validation(error.errors()) from None
+        raise from_validation([{**found, "loc": ("body", *found["loc"])} for found in error.errors()]) from None
 
 
 async def _found(reader: TrainingSetReader, training_set_id: str) -> Record:

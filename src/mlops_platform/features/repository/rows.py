@@ -110,5 +110,6 @@ async def crowded_sets(session: ReadSession, *, ingests: int, rows: int, limit: 
         )
         .group_by(recent_rows.c.project_id, recent_rows.c.feature_set_id)
         .having((single >= ingests) | (total >= rows))
+        .order_by(total.desc())
         .limit(limit)
     )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import structlog
 
 from mlops_platform.core.db.database import Database
-from mlops_platform.core.db.session import Record
-from mlops_platform.core.identity import Principal
+from mlops_platform.core.db.session import Record, WriteSession
+from mlops_platform.core.identity import Principal, new_id
 from mlops_platform.core.jobs.consumers import platform_principal
 from mlops_platform.features.backends.columns import to_table
 from mlops_platform.features.backends.offline import OfflineFiles
@@ -16,7 +16,7 @@ from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.times import from_us
 from mlops_platform.features.repository.rows import RowRepository, crowded_sets
 from mlops_platform.features.repository.sets import FeatureSetReader
-from mlops_platform.features.service.stored_rows import segment_values, unpack_all
+from mlops_platform.features.service.stored_rows import segment_holder, segment_values, unpack_all
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ async def _compact_set(database: Database, files: OfflineFiles, crowded: Record,
             return
         merged = await asyncio.to_thread(unpack_all, taken)
         if makes_segment:
-            await _to_segment(rows, files, principal, view, merged)
+            await _to_segment(session, files, principal, view, merged)
         await rows.remove_recent([row.batch_id for row in taken])
         if not makes_segment:
             await _to_one(rows, view, taken, merged)
@@ -56,13 +56,15 @@ async def _compact_set(database: Database, files: OfflineFiles, crowded: Record,
 
 
 async def _to_segment(
-    rows: RowRepository, files: OfflineFiles, principal: Principal, view: FeatureView, merged: StampedBatch
+    session: WriteSession, files: OfflineFiles, principal: Principal, view: FeatureView, merged: StampedBatch
 ) -> None:
     table = await asyncio.to_thread(to_table, merged, view.schema.features)
-    async with files.storing(principal.project, table) as blob:
-        events = (min(merged.batch.event_us), max(merged.batch.event_us))
-        created_at = from_us(max(merged.created_us))
-        await rows.add_segment(segment_values(view, blob, events, row_count=len(merged.batch), created_at=created_at))
+    blob = await files.write(principal.project, table)
+    segment_id = new_id()
+    kept = await files.blobs.hold(session, blob, segment_holder(segment_id))
+    events = (min(merged.batch.event_us), max(merged.batch.event_us))
+    values = segment_values(view, kept, events, id=segment_id, row_count=len(merged.batch))
+    await RowRepository(session, principal).add_segment({**values, "created_at": from_us(max(merged.created_us))})
 
 
 async def _to_one(rows: RowRepository, view: FeatureView, taken: Sequence[Record], merged: StampedBatch) -> None:

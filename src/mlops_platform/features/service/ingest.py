@@ -1,16 +1,13 @@
 """Rows in: checked, committed with their audit entry and event, then online. All rows of a request, or none."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from mlops_platform.contracts.features import IngestResult, OnlineState
-from mlops_platform.core.db.session import Record
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.storage.blob_store import StoredBlob
@@ -18,8 +15,8 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.features.backends.columns import to_batch
 from mlops_platform.features.backends.offline import OfflineFiles
-from mlops_platform.features.backends.uploads import UploadFormat, conform_upload, newest_of, read_table
-from mlops_platform.features.domain.rows import RowBatch, check_times, newest, pack, read_json_rows, stamp
+from mlops_platform.features.backends.uploads import UploadFormat, conform_upload, event_span, newest_of, read_table
+from mlops_platform.features.domain.rows import RowBatch, check_latest, check_times, newest, pack, read_json_rows, stamp
 from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.times import from_us, to_us
 from mlops_platform.features.errors import FeatureSetNotFound
@@ -28,7 +25,7 @@ from mlops_platform.features.repository.sets import FeatureSetRepository, to_vie
 from mlops_platform.features.service.author import Author
 from mlops_platform.features.service.definitions import Definitions
 from mlops_platform.features.service.online_writes import OnlineWriter
-from mlops_platform.features.service.stored_rows import segment_values
+from mlops_platform.features.service.stored_rows import segment_holder, segment_values
 
 # What is smaller waits in the database until a background duty makes a file of it.
 SEGMENT_ROWS = 10_000
@@ -46,6 +43,10 @@ class Prepared:
     newest: RowBatch
     payload: bytes | None = None
     table: pa.Table | None = None
+
+
+class FeaturesChanged(Exception):
+    """The feature set is no longer what the rows were checked against; nothing was kept."""
 
 
 Prepare = Callable[[FeatureView], Prepared]
@@ -78,20 +79,19 @@ class Ingest:
             if view is None:
                 raise FeatureSetNotFound(name)
             prepared = await asyncio.to_thread(prepare, view)
-            result = await self._store(author, view, prepared)
-            if result is not None:
-                return result
-            # The features changed while the rows were read: read them again as what they are now.
-            view = None
+            try:
+                return await self._store(author, view, prepared)
+            except FeaturesChanged:
+                view = None  # Read the rows again, as what they are now.
         raise DependencyUnavailable("feature set", f"The feature set {name!r} is changing; nothing was kept.")
 
-    async def _store(self, author: Author, view: FeatureView, prepared: Prepared) -> IngestResult | None:
-        """Commit the rows; None when the feature set is no longer what they were checked against."""
+    async def _store(self, author: Author, view: FeatureView, prepared: Prepared) -> IngestResult:
+        """Commit the rows, then write them online."""
         batch_id = new_id()
-        async with self._file(view, prepared) as blob:
-            created_us = await self._commit(author, view, prepared, batch_id=batch_id, blob=blob)
-        if created_us is None:
-            return None
+        blob = None
+        if prepared.table is not None:
+            blob = await self._files.write(author.principal.project, prepared.table)
+        created_us = await self._commit(author, view, prepared, batch_id=batch_id, blob=blob)
         online = OnlineState.OFF
         if view.is_online:
             stamped = stamp(prepared.newest, created_us=created_us, batch_id=batch_id)
@@ -106,24 +106,16 @@ class Ingest:
             online=online,
         )
 
-    @asynccontextmanager
-    async def _file(self, view: FeatureView, prepared: Prepared) -> AsyncIterator[StoredBlob | None]:
-        if prepared.table is None:
-            yield None
-            return
-        async with self._files.storing(view.project_id, prepared.table) as blob:
-            yield blob
-
     async def _commit(
         self, author: Author, view: FeatureView, prepared: Prepared, *, batch_id: str, blob: StoredBlob | None
-    ) -> int | None:
+    ) -> int:
         async with self._runtime.database.write() as session:
             work = author.work(session, self._runtime.clock)
             held = await FeatureSetRepository(session, author.principal).hold(view.name)
             if held is None:
                 raise FeatureSetNotFound(view.name)
-            if not _is_as_checked(held, view):
-                return None
+            if to_view(held) != view:
+                raise FeaturesChanged
             rows = RowRepository(session, author.principal)
             created_us = await rows.clock_us()
             ids = {"feature_set_id": view.id, "batch_id": batch_id, "created_us": created_us}
@@ -131,21 +123,16 @@ class Ingest:
                 await rows.add_recent({**ids, "row_count": prepared.row_count, "payload": prepared.payload})
             else:
                 events = (prepared.first_event_us, prepared.last_event_us)
-                values = segment_values(view, blob, events, row_count=prepared.row_count, **_stamped(ids, created_us))
+                segment_id = new_id()
+                kept = await self._files.blobs.hold(session, blob, segment_holder(segment_id))
+                stamp_of_all = {"batch_id": batch_id, "created_us": created_us, "created_at": from_us(created_us)}
+                values = segment_values(view, kept, events, id=segment_id, row_count=prepared.row_count, **stamp_of_all)
                 await rows.add_segment(values)
             if view.is_online:
                 await rows.add_pending(ids)
             await _record(work, view, prepared, batch_id)
             session.after_commit(lambda: self._runtime.signals.send("events"))
         return created_us
-
-
-def _stamped(ids: dict[str, Any], created_us: int) -> dict[str, Any]:
-    return {"batch_id": ids["batch_id"], "created_us": created_us, "created_at": from_us(created_us)}
-
-
-def _is_as_checked(row: Record, view: FeatureView) -> bool:
-    return to_view(row) == view
 
 
 async def _record(work: UnitOfWork, view: FeatureView, prepared: Prepared, batch_id: str) -> None:
@@ -175,9 +162,9 @@ def _of_batch(batch: RowBatch) -> Prepared:
 
 def _prepare_table(table: pa.Table, view: FeatureView, now_us: int) -> Prepared:
     rows = conform_upload(table, view)
-    events: Any = rows.column("event_us").to_pylist()
-    check_times(events, now_us)
+    first_us, last_us = event_span(rows)
+    check_latest(last_us, now_us)
     if rows.num_rows < SEGMENT_ROWS and rows.nbytes < RECENT_BYTES:
         return _of_batch(to_batch(rows, view.schema.features))
     latest = to_batch(newest_of(rows), view.schema.features)
-    return Prepared(rows.num_rows, min(events), max(events), latest, table=rows)
+    return Prepared(rows.num_rows, first_us, last_us, latest, table=rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlops_platform.core.crypto.blob_format import BlobId
 from mlops_platform.core.db.database import Database
 from mlops_platform.core.db.session import Record
-from mlops_platform.core.identity import Principal, ProjectId, new_id
+from mlops_platform.core.identity import Principal, ProjectId
 from mlops_platform.core.storage.blob_store import StoredBlob
 from mlops_platform.features.backends.columns import to_table
 from mlops_platform.features.backends.joins import SegmentFile, Source
@@ -47,10 +47,11 @@ class StoredRows:
 
     async def bring(self, listed: "Listed", view: FeatureView, folder: Path) -> Source:
         """Fetch the files of what was listed."""
-        files = []
-        for row in listed.segments:
-            [place] = await self._files.fetch([segment_blob(row)], folder)
-            files.append(SegmentFile(place.path, row.created_us, row.batch_id))
+        places = await self._files.fetch([segment_blob(row) for row in listed.segments], folder)
+        files = [
+            SegmentFile(place.path, row.created_us, row.batch_id)
+            for place, row in zip(places, listed.segments, strict=True)
+        ]
         recent = await asyncio.to_thread(unpack_all, listed.recent)
         return Source(files, await asyncio.to_thread(to_table, recent, view.schema.features))
 
@@ -79,10 +80,14 @@ def segment_blob(row: Record) -> StoredBlob:
     return StoredBlob(ProjectId(row.project_id), BlobId(row.blob_id), row.sha256, row.size, row.is_encrypted)
 
 
+def segment_holder(segment_id: str) -> str:
+    """The name under which a segment holds its blob."""
+    return f"feature-segment:{segment_id}"
+
+
 def segment_values(view: FeatureView, blob: StoredBlob, events: tuple[int, int], **values: object) -> dict[str, object]:
     """A segment for the manifest."""
     return {
-        "id": new_id(),
         "feature_set_id": view.id,
         "blob_id": blob.blob_id,
         "sha256": blob.sha256,

@@ -1,8 +1,7 @@
 """Training sets: labels joined with features as they were, kept as a file with all that is needed to make it again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -84,29 +83,25 @@ class TrainingSets:
         self._rows = rows
         self._files = files
 
-    @asynccontextmanager
-    async def from_rows(self, principal: Principal, new: TrainingSetCreate) -> AsyncIterator[Draft]:
-        """A draft from JSON rows. Its file is taken away again unless the block, which records it, ends well."""
+    async def from_rows(self, principal: Principal, new: TrainingSetCreate) -> Draft:
+        """A draft from JSON rows."""
         spec = Spec(new.features, new.name, new.description, new.as_known, new.known_until)
         labels = await asyncio.to_thread(labels_from_rows, new.rows)
-        async with self._drafting(principal, spec, labels) as draft:
-            yield draft
+        return await self._draft(principal, spec, labels)
 
-    @asynccontextmanager
-    async def from_file(self, principal: Principal, spec: Spec, path: Path, form: UploadFormat) -> AsyncIterator[Draft]:
+    async def from_file(self, principal: Principal, spec: Spec, path: Path, form: UploadFormat) -> Draft:
         """A draft from a columnar file."""
         labels = await asyncio.to_thread(read_table, path, form)
-        async with self._drafting(principal, spec, labels) as draft:
-            yield draft
+        return await self._draft(principal, spec, labels)
 
-    @asynccontextmanager
-    async def _drafting(self, principal: Principal, spec: Spec, labels: pa.Table) -> AsyncIterator[Draft]:
+    async def _draft(self, principal: Principal, spec: Spec, labels: pa.Table) -> Draft:
         moments_us = await asyncio.to_thread(check_labels, labels, len(spec.features))
         cut = await self._cut(principal, spec)
         names = feature_columns(labels, [(one.view.name, one.name) for one in cut.resolved])
         table = await self._join(labels, moments_us, cut, spec, names)
-        async with self._files.storing(principal.project, table) as blob:
-            yield Draft(spec, from_us(cut.known_until_us), table.num_rows, _columns(table, cut, names), _sources(cut), blob)
+        blob = await self._files.write(principal.project, table)
+        until = from_us(cut.known_until_us)
+        return Draft(spec, until, table.num_rows, _columns(table, cut, names), _sources(cut), blob)
 
     async def _cut(self, principal: Principal, spec: Spec) -> _Cut:
         """Hold the sets for a moment: whatever is ingested later has a later time of ingest than the cut."""
@@ -141,6 +136,37 @@ class TrainingSets:
         in_order = [by_set[one.view.name].pop() for one in cut.resolved]
         return with_features(labels, names, in_order)
 
+    async def record(self, work: UnitOfWork, draft: Draft) -> Record:
+        """Make a draft a training set: row, audit entry, event and lineage together."""
+        training_set_id = new_id()
+        blob = await self._files.blobs.hold(work.session, draft.blob, f"training-set:{training_set_id}")
+        row = await TrainingSetRepository(work.session, work.principal).add(
+            {
+                "id": training_set_id,
+                "name": draft.spec.name,
+                "description": draft.spec.description,
+                "blob_id": blob.blob_id,
+                "digest": blob.sha256,
+                "size_bytes": blob.size,
+                "is_encrypted": blob.is_encrypted,
+                "row_count": draft.row_count,
+                "columns": draft.columns,
+                "sources": draft.sources,
+                "as_known": draft.spec.as_known,
+                "known_until": draft.known_until,
+                "created_by": work.principal.name,
+                "created_at": work.clock.now(),
+            }
+        )
+        resource = work.urn("training-set", training_set_id)
+        summary = {"digest": blob.sha256, "row_count": draft.row_count, "sources": draft.sources}
+        await work.audit("training_set.created", resource, after=summary)
+        await work.emit("training_set.created", resource, summary)
+        for source in draft.sources:
+            version = work.urn("feature-set", f"{source['feature_set']}/{source['version']}")
+            await work.link(resource, "derived_from", version)
+        return row
+
 
 async def _list_all(rows: RowReader, view: FeatureView) -> Listed:
     return await list_rows(rows, view, first_us=MIN_US, last_us=2**63 - 1)
@@ -165,37 +191,6 @@ def _sources(cut: _Cut) -> list[dict[str, Any]]:
             }
         )
     return sources
-
-
-async def record(work: UnitOfWork, draft: Draft) -> Record:
-    """Make a draft a training set: row, audit entry, event and lineage together."""
-    training_set_id = new_id()
-    row = await TrainingSetRepository(work.session, work.principal).add(
-        {
-            "id": training_set_id,
-            "name": draft.spec.name,
-            "description": draft.spec.description,
-            "blob_id": draft.blob.blob_id,
-            "digest": draft.blob.sha256,
-            "size_bytes": draft.blob.size,
-            "is_encrypted": draft.blob.is_encrypted,
-            "row_count": draft.row_count,
-            "columns": draft.columns,
-            "sources": draft.sources,
-            "as_known": draft.spec.as_known,
-            "known_until": draft.known_until,
-            "created_by": work.principal.name,
-            "created_at": work.clock.now(),
-        }
-    )
-    resource = work.urn("training-set", training_set_id)
-    summary = {"digest": draft.blob.sha256, "row_count": draft.row_count, "sources": draft.sources}
-    await work.audit("training_set.created", resource, after=summary)
-    await work.emit("training_set.created", resource, summary)
-    for source in draft.sources:
-        version = work.urn("feature-set", f"{source['feature_set']}/{source['version']}")
-        await work.link(resource, "derived_from", version)
-    return row
 
 
 def training_blob(row: Record) -> StoredBlob:

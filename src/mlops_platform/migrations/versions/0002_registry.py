@@ -26,16 +26,37 @@ def upgrade() -> None:
     )
     op.create_index(op.f("aliases_version_id_idx"), "aliases", ["version_id"], unique=False, schema="registry")
     op.create_table(
+        "artifacts",
+        sa.Column("id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("project_id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("version_id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("path", sa.Text(collation="C"), nullable=False),
+        sa.Column("blob_id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("is_encrypted", sa.Boolean(), nullable=False),
+        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("artifacts_pkey")),
+        schema="registry",
+    )
+    op.create_index("artifacts_path_idx", "artifacts", ["version_id", "path"], unique=True, schema="registry")
+    op.create_table(
         "lineage_edges",
         sa.Column("project_id", postgresql.UUID(as_uuid=True), nullable=False),
         sa.Column("subject", sa.Text(collation="C"), nullable=False),
         sa.Column("relation", sa.Text(collation="C"), nullable=False),
         sa.Column("object", sa.Text(collation="C"), nullable=False),
+        sa.Column("dependent", sa.Text(collation="C"), nullable=False),
+        sa.Column("source", sa.Text(collation="C"), nullable=False),
         sa.Column("stated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("project_id", "subject", "relation", "object", name=op.f("lineage_edges_pkey")),
         schema="registry",
     )
-    op.create_index("lineage_edges_object_idx", "lineage_edges", ["project_id", "object"], unique=False, schema="registry")
+    op.create_index(
+        "lineage_edges_dependent_idx", "lineage_edges", ["project_id", "dependent"], unique=False, schema="registry"
+    )
+    op.create_index("lineage_edges_source_idx", "lineage_edges", ["project_id", "source"], unique=False, schema="registry")
     op.create_table(
         "model_versions",
         sa.Column("id", postgresql.UUID(as_uuid=True), nullable=False),
@@ -55,6 +76,9 @@ def upgrade() -> None:
         sa.Column("pipeline_run_id", postgresql.UUID(as_uuid=True), nullable=True),
         sa.Column("manifest_digest", sa.Text(), nullable=True),
         sa.Column("size", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("file_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("formats", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("finalized_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
@@ -111,7 +135,10 @@ def downgrade() -> None:
     )
     op.drop_index("model_versions_recent_idx", table_name="model_versions", schema="registry")
     op.drop_table("model_versions", schema="registry")
-    op.drop_index("lineage_edges_object_idx", table_name="lineage_edges", schema="registry")
+    op.drop_index("lineage_edges_source_idx", table_name="lineage_edges", schema="registry")
+    op.drop_index("lineage_edges_dependent_idx", table_name="lineage_edges", schema="registry")
     op.drop_table("lineage_edges", schema="registry")
+    op.drop_index("artifacts_path_idx", table_name="artifacts", schema="registry")
+    op.drop_table("artifacts", schema="registry")
     op.drop_index(op.f("aliases_version_id_idx"), table_name="aliases", schema="registry")
     op.drop_table("aliases", schema="registry")

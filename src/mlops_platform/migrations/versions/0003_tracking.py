@@ -218,6 +218,19 @@ def upgrade() -> None:
         schema="tracking",
     )
     op.create_table(
+        "run_artifacts",
+        sa.Column("project_id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("run_id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("path", sa.Text(collation="C"), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("content_type", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["tracking.runs.id"], name=op.f("run_artifacts_run_id_fkey")),
+        sa.PrimaryKeyConstraint("run_id", "path", name=op.f("run_artifacts_pkey")),
+        schema="tracking",
+    )
+    op.create_table(
         "run_tags",
         sa.Column("project_id", postgresql.UUID(as_uuid=True), nullable=False),
         sa.Column("experiment_id", postgresql.UUID(as_uuid=True), nullable=False),
@@ -238,6 +251,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("run_artifacts", schema="tracking")
     op.drop_index("run_tags_value_idx", table_name="run_tags", schema="tracking")
     op.drop_table("run_tags", schema="tracking")
     op.drop_index("run_params_text_idx", table_name="run_params", schema="tracking")

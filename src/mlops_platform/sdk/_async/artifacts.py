@@ -1,24 +1,27 @@
 """Files to and from a service: streamed, hashed on the way, several at a time."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import httpx2
-from pydantic import BaseModel
 
+from mlops_platform.contracts.registry import Artifact as RegisteredArtifact
+from mlops_platform.contracts.tracking import Artifact as TrackedArtifact
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.client import AsyncServiceClient
 from mlops_platform.sdk.errors import PlatformUnreachable
-from mlops_platform.sdk.files import BlobCache, ChunkReader, Download, LocalFile, collect, landing, place, sha256_of
+from mlops_platform.sdk.files import BlobCache, ChunkReader, Download, LocalFile, check_digest, collect, landing, place
 from mlops_platform.sdk.progress import transfer
 from mlops_platform.sdk.wire import file_path
 
-A = TypeVar("A", bound=BaseModel)
+A = TypeVar("A", TrackedArtifact, RegisteredArtifact)
 
 AT_ONCE = 4
 DOWNLOAD_ATTEMPTS = 4
+UPLOAD_PATIENCE_SECONDS = 300.0
+"""The answer to an upload comes after all of it is durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +101,21 @@ class AsyncArtifacts:
                 await backend.sleep(0.2 * attempt)
 
     async def _put_file(self, url_path: str, file: LocalFile, answer: type[A], advance: Callable[[int], None]) -> A:
-        digest = await backend.in_thread(sha256_of, file.path)
+        readers: list[ChunkReader] = []
 
         async def body() -> AsyncIterator[bytes]:
-            reader = ChunkReader(file.path, advance)
+            readers.append(reader := ChunkReader(file.path, advance))
             while chunk := await backend.in_thread(reader.next):
                 yield chunk
 
-        headers: Mapping[str, str] = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(file.size_bytes),
-            "X-Content-SHA256": digest,
-        }
-        response = await self._client.request("PUT", url_path, content=body, headers=headers)
-        return answer.model_validate_json(response.content)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.size_bytes)}
+        response = await self._client.request(
+            "PUT", url_path, content=body, headers=headers, patience_seconds=UPLOAD_PATIENCE_SECONDS
+        )
+        stored = answer.model_validate_json(response.content)
+        # Hashed while it was read, so that a file of many gigabytes is read once.
+        check_digest(file.logical, sent=readers[-1].sha256, stored=stored.sha256)
+        return stored
 
 
 def _skip(response: httpx2.Response, start: int) -> int:

@@ -56,7 +56,7 @@ class AsyncTracking:
             return await self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
         found = await self._client.get(Page[Experiment], "/api/experiments", params={"name": name_or_id})
         if not found.items:
-            return await self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
+            raise missing(f"There is no experiment {name_or_id!r}.", hint="'mlops experiment list' shows what there is.")
         return found.items[0]
 
     async def ensure_experiment(self, name_or_id: str) -> Experiment:
@@ -194,6 +194,13 @@ class AsyncTracking:
 
     async def _files(self, run_id: str, path: str) -> AsyncIterator[ArtifactEntry]:
         folders = [path]
+        if path:
+            # Only the listing of the folder around it says whether a path is a file or a folder.
+            around = [entry async for entry in self.artifacts(run_id, path.rpartition("/")[0]) if entry.path == path]
+            folders = [entry.path for entry in around if entry.is_folder]
+            for entry in around:
+                if not entry.is_folder:
+                    yield entry
         while folders:
             async for entry in self.artifacts(run_id, folders.pop()):
                 if entry.is_folder:

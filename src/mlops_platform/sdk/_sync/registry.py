@@ -2,14 +2,29 @@
 """Model Registry: models, versions and their files, aliases, lineage."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypedDict, Unpack
 
-from mlops_platform.contracts.registry import Alias, ModelVersion, RegisteredModel
-from mlops_platform.sdk._sync.artifacts import Artifacts
+from mlops_platform.contracts.common import LineageEdge
+from mlops_platform.contracts.registry import (
+    Alias,
+    Artifact,
+    ArtifactFormat,
+    LineageDirection,
+    LineageGraph,
+    ModelVersion,
+    RegisteredModel,
+)
+from mlops_platform.sdk._sync import backend
+from mlops_platform.sdk._sync.artifacts import Artifacts, RemoteFile
 from mlops_platform.sdk._sync.client import Pool, ServiceClient
-from mlops_platform.sdk.files import BlobCache
+from mlops_platform.sdk.errors import missing
+from mlops_platform.sdk.files import BlobCache, place
+from mlops_platform.sdk.loaders import load_file
+from mlops_platform.sdk.progress import transfer
 from mlops_platform.sdk.settings import ClientSettings, Service
-from mlops_platform.sdk.wire import given, segment
+from mlops_platform.sdk.wire import file_path, given, segment
 
 
 class Origin(TypedDict, total=False):
@@ -98,6 +113,71 @@ class Registry:
     def restore_version(self, name: str, version: str) -> ModelVersion:
         return self._client.send("POST", f"{_version(name, version)}/restore", ModelVersion)
 
+    # Files
+
+    def upload(
+        self, name: str, version: str, source: Path | str, *, path: str | None = None, progress: bool | None = None
+    ) -> Sequence[Artifact]:
+        """Stream a file, or all files below a directory, into a pending version, under `path`; each is verified."""
+        url_path = f"{_version(name, version)}/artifacts"
+        return self._artifacts.upload(url_path, Path(source), path, answer=Artifact, progress=progress)
+
+    def files(self, name: str, version: str) -> Iterator[Artifact]:
+        """The files of a version, by path."""
+        return self._client.pages(Artifact, f"{_version(name, version)}/artifacts")
+
+    def remove_file(self, name: str, version: str, path: str) -> None:
+        """Take a file out of a pending version."""
+        self._client.request("DELETE", f"{_version(name, version)}/artifacts/{file_path(path)}")
+
+    def finalize(self, name: str, version: str) -> ModelVersion:
+        """Verify the files and make the version ready: from then on they never change."""
+        return self._client.send("POST", f"{_version(name, version)}/finalize", ModelVersion)
+
+    def download(self, name: str, version: str, *, to: Path | str = ".", progress: bool | None = None) -> Path:
+        """Bring the files of a version (or `@alias`) into a directory; each is verified, and kept in the local cache."""
+        files = self._remote_files(name, version)
+        remote = [file for file, _ in files]
+        self._artifacts.download(remote, Path(to), label=f"{name} {version}", progress=progress)
+        return Path(to)
+
+    def load(self, name: str, version: str = "@champion", *, path: str | None = None, trust: bool = False) -> Any:
+        """The model itself, as its framework knows it. Pickles need `trust=True`: loading one runs its author's code.
+
+        `path` says which file, when the version has several.
+        """
+        files = [(file, kind) for file, kind in self._remote_files(name, version) if path in {None, file.logical}]
+        if len(files) != 1:
+            found = ", ".join(file.logical for file, _ in files) or "none"
+            raise missing(
+                f"{name} {version}: one file was expected and the files are: {found}.", hint="Say which: path=..."
+            )
+        ((file, kind),) = files
+        with transfer(f"Downloading {name}", file.size_bytes) as advance:
+            blob = self._artifacts.blob(file, advance)
+        return backend.in_thread(_load_named, blob, file.logical, kind, trust=trust)
+
+    def _remote_files(self, name: str, version: str) -> Sequence[tuple[RemoteFile, ArtifactFormat]]:
+        found = self.get_version(name, version)
+        base = f"{_version(name, found.version)}/artifacts"
+        return [
+            (RemoteFile(file.path, file.sha256, file.size, f"{base}/{file_path(file.path)}"), file.format)
+            for file in self.files(name, found.version)
+        ]
+
+    # Lineage
+
+    def lineage(self, subject: str, *, downstream: bool = False, depth: int | None = None) -> LineageGraph:
+        """Where something comes from, or what came of it: `model/version`, `model@alias`, a URN, or `kind:name`."""
+        direction = LineageDirection.DOWNSTREAM if downstream else LineageDirection.UPSTREAM
+        params = given(urn=_lineage_root(subject), direction=direction.value, depth=depth)
+        return self._client.get(LineageGraph, "/api/lineage", params=params)
+
+    def state_lineage(self, subject: str, relation: str, object_: str) -> LineageEdge:
+        """State an edge that no service states by itself."""
+        body = {"subject": subject, "relation": relation, "object": object_}
+        return self._client.send("POST", "/api/lineage", LineageEdge, json=body)
+
     # Aliases
 
     def set_alias(self, name: str, alias: str, version: str) -> Alias:
@@ -114,3 +194,19 @@ def _model(name: str) -> str:
 
 def _version(name: str, version: str) -> str:
     return f"{_model(name)}/versions/{segment(version)}"
+
+
+def _lineage_root(subject: str) -> str:
+    """What people write for a model, as the registry's short form of a URN."""
+    if ":" in subject:
+        return subject
+    name, at, alias = subject.partition("@")
+    return f"alias:{name}/{alias}" if at else f"model-version:{subject}"
+
+
+def _load_named(blob: Path, logical: str, kind: ArtifactFormat, *, trust: bool) -> Any:
+    # Some frameworks go by the ending of the name, and a cached blob is named by its digest.
+    with TemporaryDirectory(prefix="mlops-") as folder:
+        named = Path(folder) / Path(logical).name
+        place(blob, named)
+        return load_file(named, kind, trust=trust)

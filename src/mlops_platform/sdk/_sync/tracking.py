@@ -57,7 +57,7 @@ class Tracking:
             return self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
         found = self._client.get(Page[Experiment], "/api/experiments", params={"name": name_or_id})
         if not found.items:
-            return self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
+            raise missing(f"There is no experiment {name_or_id!r}.", hint="'mlops experiment list' shows what there is.")
         return found.items[0]
 
     def ensure_experiment(self, name_or_id: str) -> Experiment:
@@ -195,6 +195,13 @@ class Tracking:
 
     def _files(self, run_id: str, path: str) -> Iterator[ArtifactEntry]:
         folders = [path]
+        if path:
+            # Only the listing of the folder around it says whether a path is a file or a folder.
+            around = [entry for entry in self.artifacts(run_id, path.rpartition("/")[0]) if entry.path == path]
+            folders = [entry.path for entry in around if entry.is_folder]
+            for entry in around:
+                if not entry.is_folder:
+                    yield entry
         while folders:
             for entry in self.artifacts(run_id, folders.pop()):
                 if entry.is_folder:

@@ -64,44 +64,42 @@ _KEYS = text("""
     JOIN tracking.metric_keys k ON k.project_id = g.project_id AND k.name = g.name COLLATE "C"
 """).bindparams(bindparam("projects", type_=ARRAY(UUID(as_uuid=False))), bindparam("names", type_=ARRAY(Text)))
 
+# PostgreSQL settles on one plan for batches of every size, and guesses ten rows where there are ten thousand. So nothing
+# here joins two things that grow with the batch: they are looked up by hash (IN inside an expression) or by index.
 _STORE = text("""
     WITH items AS (
-        SELECT i.item::int - 1 AS item, i.run_id, r.experiment_id, r.project_id,
-               r.id IS NOT NULL AS found, r.deleted_at IS NULL AND e.deleted_at IS NULL AS live
+        SELECT i.item::int AS item, r.id IS NOT NULL AS found, r.deleted_at IS NULL AND e.deleted_at IS NULL AS live
         FROM unnest(:projects, :runs, :experiments) WITH ORDINALITY AS i(project_id, run_id, experiment_id, item)
         LEFT JOIN tracking.runs r ON r.id = i.run_id AND r.project_id = i.project_id
             AND r.experiment_id = coalesce(i.experiment_id, r.experiment_id)
         LEFT JOIN tracking.experiments e ON e.id = r.experiment_id
     ), given AS (
-        SELECT DISTINCT ON (i.run_id, g.key_id, g.step, g.timestamp, g.value)
-            i.run_id, g.key_id, g.step, g.timestamp, g.value, g.arrived, i.project_id, i.experiment_id, i.item
+        SELECT g.item, (:projects)[g.item] AS project_id, (:runs)[g.item] AS run_id,
+               g.key_id, g.step, g.timestamp, g.value, g.arrived
         FROM unnest(:origins, :keys, :steps, :timestamps, :values, :arrived)
             AS g(item, key_id, step, timestamp, value, arrived)
-        JOIN items i ON i.item = g.item AND i.found AND i.live AND g.key_id > 0
-        ORDER BY i.run_id, g.key_id, g.step, g.timestamp, g.value, i.item
+        WHERE g.key_id > 0 AND (g.item IN (SELECT item FROM items WHERE found AND live)) IS TRUE
+    ), unique_points AS (
+        SELECT DISTINCT ON (run_id, key_id, step, timestamp, value) *
+        FROM given ORDER BY run_id, key_id, step, timestamp, value, item
     ), fresh AS (
         INSERT INTO tracking.metric_points AS p (project_id, run_id, key_id, step, timestamp, value, arrived)
-        SELECT project_id, run_id, key_id, step, timestamp, value, arrived FROM given
+        SELECT project_id, run_id, key_id, step, timestamp, value, arrived FROM unique_points
         ORDER BY run_id, key_id, step, timestamp, value
         ON CONFLICT DO NOTHING
         RETURNING p.project_id, p.run_id, p.key_id, p.step, p.timestamp, p.value
-    ), last AS (
-        SELECT DISTINCT ON (run_id, key_id) run_id, key_id, step, timestamp, value
-        FROM fresh ORDER BY run_id, key_id, step DESC, timestamp DESC, value DESC
-    ), sums AS (
-        SELECT project_id, run_id, key_id, count(*) AS points, count(*) FILTER (WHERE value = 'NaN') AS nans,
-               min(value) FILTER (WHERE value <> 'NaN') AS least, max(value) FILTER (WHERE value <> 'NaN') AS greatest,
-               coalesce(sum(CASE WHEN value > 1e290 THEN 'Infinity' WHEN value < -1e290 THEN '-Infinity' ELSE value END)
-                   FILTER (WHERE value <> 'NaN'), 0) AS total
-        FROM fresh GROUP BY project_id, run_id, key_id
     ), folded AS (
         INSERT INTO tracking.run_metrics AS m (project_id, experiment_id, run_id, key_id, last_step, last_timestamp,
             last_value, min_value, max_value, total, count, nan_count)
-        SELECT s.project_id, i.experiment_id, s.run_id, s.key_id, l.step, l.timestamp, l.value, s.least, s.greatest,
-               s.total, s.points, s.nans
-        FROM sums s JOIN last l USING (run_id, key_id)
-        JOIN (SELECT DISTINCT run_id, experiment_id FROM items WHERE found AND live) i USING (run_id)
-        ORDER BY s.run_id, s.key_id
+        SELECT project_id, (SELECT r.experiment_id FROM tracking.runs r WHERE r.id = run_id), run_id, key_id,
+               (array_agg(step ORDER BY step DESC, timestamp DESC, value DESC))[1],
+               (array_agg(timestamp ORDER BY step DESC, timestamp DESC, value DESC))[1],
+               (array_agg(value ORDER BY step DESC, timestamp DESC, value DESC))[1],
+               min(value) FILTER (WHERE value <> 'NaN'), max(value) FILTER (WHERE value <> 'NaN'),
+               coalesce(sum(CASE WHEN value > 1e290 THEN 'Infinity' WHEN value < -1e290 THEN '-Infinity' ELSE value END)
+                   FILTER (WHERE value <> 'NaN'), 0),
+               count(*), count(*) FILTER (WHERE value = 'NaN')
+        FROM fresh GROUP BY project_id, run_id, key_id ORDER BY run_id, key_id
         ON CONFLICT (run_id, key_id) DO UPDATE SET
             last_step = CASE WHEN (excluded.last_step, excluded.last_timestamp, excluded.last_value)
                 > (m.last_step, m.last_timestamp, m.last_value) THEN excluded.last_step ELSE m.last_step END,
@@ -114,11 +112,12 @@ _STORE = text("""
             total = m.total + excluded.total,
             count = m.count + excluded.count,
             nan_count = m.nan_count + excluded.nan_count
-    ), stored AS (
-        SELECT g.item, count(*) AS points FROM given g JOIN fresh f USING (run_id, key_id, step, timestamp, value)
-        GROUP BY g.item
     )
-    SELECT i.item, i.found, i.live, coalesce(s.points, 0) AS stored FROM items i LEFT JOIN stored s USING (item)
+    SELECT item, found, live, 0 AS stored FROM items
+    UNION ALL
+    SELECT item, NULL, NULL, count(*) FILTER (WHERE (run_id, key_id, step, timestamp, value) IN (
+        SELECT run_id, key_id, step, timestamp, value FROM fresh))
+    FROM unique_points GROUP BY item
 """).bindparams(
     bindparam("projects", type_=ARRAY(UUID(as_uuid=False))),
     bindparam("runs", type_=ARRAY(UUID(as_uuid=False))),
@@ -158,7 +157,7 @@ async def store(
             "projects": projects,
             "runs": [item.run_id for item in items],
             "experiments": [item.experiment_id for item in items],
-            "origins": origins,
+            "origins": [origin + 1 for origin in origins],
             "keys": keys,
             "steps": points.steps,
             "timestamps": points.timestamps,
@@ -168,11 +167,13 @@ async def store(
     )
     # A key is missing only where a run was not live a moment ago; if it is by now, it still was not for this request.
     unnumbered = {origin for origin, key in zip(origins, keys, strict=True) if key == 0}
-    by_item = {
-        row.item: IngestOutcome(found=row.found, live=row.live and row.item not in unnumbered, stored=row.stored)
-        for row in rows
-    }
-    return [by_item[number] for number in range(len(items))]
+    stored: dict[int, int] = dict.fromkeys(range(len(items)), 0)
+    states: dict[int, tuple[bool, bool]] = {}
+    for row in rows:
+        stored[row.item - 1] += row.stored
+        if row.found is not None:
+            states[row.item - 1] = row.found, row.live and row.item - 1 not in unnumbered
+    return [IngestOutcome(*states[number], stored=stored[number]) for number in range(len(items))]
 
 
 async def key_ids(session: ReadSession, principal: Principal, names: set[str]) -> dict[str, int]:

@@ -111,12 +111,16 @@ class MetricIngest:
                     waiting.done.set_result(outcome)
 
     async def _store(self, items: list[IngestItem]) -> list[IngestOutcome]:
+        known = self._key_ids
+        if all((item.project_id, key) in known for item in items for key in set(item.points.keys)):
+            async with self._database.autocommit() as session:
+                return await store(session, items, known)
         async with self._database.write() as session:
-            fresh = await intern_keys(session, items, self._key_ids)
-            outcomes = await store(session, items, self._key_ids | fresh if fresh else self._key_ids)
-        if len(self._key_ids) > CACHED_KEYS:
-            self._key_ids.clear()
-        self._key_ids.update(fresh)
+            fresh = await intern_keys(session, items, known)
+            outcomes = await store(session, items, known | fresh)
+        if len(known) > CACHED_KEYS:
+            known.clear()
+        known.update(fresh)
         return outcomes
 
 

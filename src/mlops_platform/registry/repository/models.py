@@ -1,22 +1,52 @@
-"""Every SQL statement of the Model Registry."""
+"""Models, their versions, their aliases."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, and_, cast, delete, distinct, func, select, true, update
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, cast, delete, distinct, func, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from mlops_platform.contracts.registry import ModelOrder, VersionStatus
 from mlops_platform.core.auth.visibility import in_project, names_allowed, visible_to
 from mlops_platform.core.db.session import ReadSession, WriteSession
 from mlops_platform.core.identity import Permission, Principal
-from mlops_platform.registry.tables import aliases, lineage_edges, model_versions, registered_models
+from mlops_platform.registry.tables import aliases, model_versions, registered_models
 
 MODELS_READ = Permission("models:read")
 
 _any_version = model_versions.alias("any_version")
 _any_alias = aliases.alias("any_alias")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFilter:
+    """What a version must be. A model is listed when one version of it is all of that; the alias is the model's."""
+
+    tags: tuple[str, ...] = ()
+    framework: str | None = None
+    status: VersionStatus | None = None
+    alias: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions on a version."""
+        conditions: list[ColumnElement[bool]] = []
+        if self.tags:
+            conditions.append(model_versions.c.tags.contains(list(self.tags)))
+        if self.framework is not None:
+            conditions.append(model_versions.c.framework == self.framework)
+        if self.status is not None:
+            conditions.append(model_versions.c.status == self.status)
+        return conditions
+
+    def of_versions(self) -> Select[Any] | None:
+        """The models with such a version; None when any will do."""
+        conditions = self.conditions()
+        if not conditions:
+            return None
+        return select(model_versions.c.model_id).where(model_versions.c.deleted_at.is_(None), *conditions)
 
 
 class ModelReader:
@@ -33,18 +63,24 @@ class ModelReader:
             statement = statement.where(registered_models.c.deleted_at.is_(None))
         return await self._session.first(statement)
 
-    async def models(self, *, tags: Sequence[str], after: str | None, limit: int) -> Sequence[Row[Any]]:
-        """Models by name; with `tags`, those with one version that carries them all."""
+    async def models(self, wanted: ModelFilter, order: ModelOrder, *, after: str | None, limit: int) -> Sequence[Row[Any]]:
+        """Models that have a version of what is wanted, by name or newest first (ids are sorted by time)."""
         statement = self._models().where(registered_models.c.deleted_at.is_(None))
         allowed = names_allowed(self._principal, MODELS_READ, registered_models.c.name)
         if allowed is not None:
             statement = statement.where(allowed)
-        if tags:
-            tagged = _live_versions().where(model_versions.c.tags.contains(list(tags)))
-            statement = statement.where(registered_models.c.id.in_(tagged.with_only_columns(model_versions.c.model_id)))
+        if (versions := wanted.of_versions()) is not None:
+            statement = statement.where(registered_models.c.id.in_(versions))
+        if wanted.alias is not None:
+            pointing = select(aliases.c.model_id).where(
+                in_project(self._principal, aliases), aliases.c.alias == wanted.alias
+            )
+            statement = statement.where(registered_models.c.id.in_(pointing))
+        newest = order is ModelOrder.NEWEST
+        key: ColumnElement[str] = registered_models.c.id if newest else registered_models.c.name
         if after is not None:
-            statement = statement.where(registered_models.c.name > after)
-        return await self._session.all(statement.order_by(registered_models.c.name).limit(limit))
+            statement = statement.where(key < after if newest else key > after)
+        return await self._session.all(statement.order_by(key.desc() if newest else key).limit(limit))
 
     async def version(self, name: str, version: str, *, with_deleted: bool = False) -> Row[Any] | None:
         """One version by the names that people use."""
@@ -53,9 +89,15 @@ class ModelReader:
             statement = statement.where(model_versions.c.deleted_at.is_(None), registered_models.c.deleted_at.is_(None))
         return await self._session.first(statement)
 
-    async def versions(self, model_id: str, *, before: str | None, limit: int) -> Sequence[Row[Any]]:
-        """The versions of a model, newest first (ids are sorted by time)."""
+    async def versions(self, model_id: str, wanted: ModelFilter, *, before: str | None, limit: int) -> Sequence[Row[Any]]:
+        """The versions of a model that are what is wanted, newest first (ids are sorted by time)."""
         statement = self._versions().where(model_versions.c.model_id == model_id, model_versions.c.deleted_at.is_(None))
+        statement = statement.where(*wanted.conditions())
+        if wanted.alias is not None:
+            pointed = select(aliases.c.version_id).where(
+                in_project(self._principal, aliases), aliases.c.alias == wanted.alias
+            )
+            statement = statement.where(model_versions.c.id.in_(pointed))
         if before is not None:
             statement = statement.where(model_versions.c.id < before)
         return await self._session.all(statement.order_by(model_versions.c.id.desc()).limit(limit))
@@ -168,6 +210,53 @@ class ModelRepository(ModelReader):
             .with_for_update()
         )
 
+    async def hold_version(self, name: str, version: str) -> Row[Any] | None:
+        """A version by its names, read and held until the commit in one statement. Its aliases are not held."""
+        statement = self._versions().where(
+            registered_models.c.name == name,
+            model_versions.c.version == version,
+            model_versions.c.deleted_at.is_(None),
+            registered_models.c.deleted_at.is_(None),
+        )
+        return await self._session.first(statement.with_for_update(of=model_versions))
+
+    async def lock_model(self, model_id: str) -> list[str]:
+        """Hold a model and all its versions, deleted ones too, until the commit; the ids of the versions."""
+        await self._session.execute(
+            select(registered_models.c.id)
+            .where(in_project(self._principal, registered_models), registered_models.c.id == model_id)
+            .with_for_update()
+        )
+        locked = await self._session.all(
+            select(model_versions.c.id)
+            .where(in_project(self._principal, model_versions), model_versions.c.model_id == model_id)
+            .order_by(model_versions.c.id)
+            .with_for_update()
+        )
+        return [row.id for row in locked]
+
+    async def count_files(self, version_id: str, *, files: int, size: int, now: datetime) -> None:
+        """Add to what a version says of its files."""
+        await self._session.execute(
+            update(model_versions)
+            .where(in_project(self._principal, model_versions), model_versions.c.id == version_id)
+            .values(file_count=model_versions.c.file_count + files, size=model_versions.c.size + size, updated_at=now)
+        )
+
+    async def purge_version(self, version_id: str) -> None:
+        """Remove the row of a version; its label is free again."""
+        await self._session.execute(
+            delete(model_versions).where(in_project(self._principal, model_versions), model_versions.c.id == version_id)
+        )
+
+    async def purge_model(self, model_id: str) -> None:
+        """Remove the rows of a model, its versions and its aliases."""
+        by_model = {aliases: "model_id", model_versions: "model_id", registered_models: "id"}
+        for table, column in by_model.items():
+            await self._session.execute(
+                delete(table).where(in_project(self._principal, table), table.c[column] == model_id)
+            )
+
     async def set_alias(self, values: Mapping[str, Any]) -> None:
         """Point an alias at a version, wherever it pointed before: one statement, so nobody sees it missing."""
         statement = upsert(aliases).values({**values, "project_id": self._principal.project})
@@ -186,29 +275,3 @@ class ModelRepository(ModelReader):
             )
         )
         return gone.rowcount == 1
-
-
-def _live_versions() -> Select[Any]:
-    return select(model_versions).where(model_versions.c.deleted_at.is_(None))
-
-
-class LineageRepository:
-    """The graph of the whole platform, one edge a row."""
-
-    def __init__(self, session: WriteSession, principal: Principal) -> None:
-        self._session = session
-        self._principal = principal
-
-    async def add(self, subject: str, relation: str, target: str, stated_at: datetime) -> None:
-        """Remember an edge; once is enough."""
-        await self._session.execute(
-            upsert(lineage_edges)
-            .values(
-                project_id=self._principal.project,
-                subject=subject,
-                relation=relation,
-                object=target,
-                stated_at=stated_at,
-            )
-            .on_conflict_do_nothing()
-        )

@@ -1,4 +1,4 @@
-"""Rules of the Model Registry. Pure: no database, no clock."""
+"""The life of a version: from which status it may go where, its labels, its tags."""
 
 from collections.abc import Iterable
 

@@ -1,5 +1,6 @@
-"""What changes in the Model Registry: decide, write, audit, emit, in one transaction."""
+"""Models, their versions, their aliases: what changes them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mlops_platform.contracts.common import write_float
@@ -7,12 +8,14 @@ from mlops_platform.contracts.registry import (
     ModelVersionCreate,
     ModelVersionUpdate,
     RegisteredModelUpdate,
+    Relation,
     VersionStatus,
 )
 from mlops_platform.core.db.session import Record
 from mlops_platform.core.identity import new_id
+from mlops_platform.core.storage.ledger import BlobLedger
 from mlops_platform.core.work.unit import UnitOfWork
-from mlops_platform.registry import domain
+from mlops_platform.registry.domain import versions
 from mlops_platform.registry.errors import (
     AliasNotFound,
     ModelNotFound,
@@ -20,7 +23,11 @@ from mlops_platform.registry.errors import (
     ModelVersionNotFound,
     ModelVersionTaken,
 )
-from mlops_platform.registry.repository import ModelRepository
+from mlops_platform.registry.repository.artifacts import ArtifactRepository
+from mlops_platform.registry.repository.models import ModelReader, ModelRepository
+from mlops_platform.registry.service.lineage import ALIAS_REMOVED, Lineage
+
+_RELEASED_AT_ONCE = 1000
 
 
 class ModelRegistry:
@@ -29,13 +36,14 @@ class ModelRegistry:
     def __init__(self, work: UnitOfWork) -> None:
         self._work = work
         self._models = ModelRepository(work.session, work.principal)
+        self._lineage = Lineage(work)
 
     async def create_version(self, new: ModelVersionCreate) -> Record:
         """Add a version to a model, which is made when absent."""
         now = self._work.clock.now()
         model = {"id": new_id(), "name": new.name, "created_at": now, "updated_at": now}
         model_id, is_new_model = await self._models.ensure_model(model)
-        version = new.version or domain.next_version(await self._models.version_labels(model_id))
+        version = new.version or versions.next_version(await self._models.version_labels(model_id))
         added = await self._models.add_version(
             {
                 "id": new_id(),
@@ -44,7 +52,7 @@ class ModelRegistry:
                 "status": VersionStatus.PENDING,
                 "framework": new.framework,
                 "metrics": {key: write_float(value) for key, value in new.metrics.items()},
-                "tags": domain.unique_tags(new.tags),
+                "tags": versions.unique_tags(new.tags),
                 "description": new.description,
                 "params": new.params,
                 "run_id": new.run_id,
@@ -73,7 +81,7 @@ class ModelRegistry:
         row = await self._found(name, version)
         values: dict[str, Any] = change.model_dump(exclude_none=True)
         if "tags" in values:
-            values["tags"] = domain.unique_tags(values["tags"])
+            values["tags"] = versions.unique_tags(values["tags"])
         before = {field: getattr(row, field) for field in values}
         await self._models.update_version(row.id, {**values, "updated_at": self._work.clock.now()})
         await self._record("model_version.updated", self._version_urn(name, version), before=before, after=values)
@@ -81,16 +89,18 @@ class ModelRegistry:
 
     async def delete_version(self, name: str, version: str) -> None:
         """Hide a version; its label stays taken, and it can be restored."""
-        row = await self._found(name, version)
-        await self._models.lock_version(row.id)
-        row = await self._found(name, version)
-        if row.aliases:
-            raise ModelVersionAliased(
-                f"The alias {row.aliases[0]!r} points to version {version!r} of {name!r}.",
-                hint="Move or remove its aliases first.",
-            )
+        row = _unaliased(await locked_version(self._models, name, version))
         await self._models.update_version(row.id, {"deleted_at": self._work.clock.now()})
         await self._record("model_version.deleted", self._version_urn(name, version), before={"version": version})
+
+    async def purge_version(self, name: str, version: str, blobs: BlobLedger) -> None:
+        """Remove a version for good, hidden or not, with its files. Its label is free again; the audit record stays."""
+        row = _unaliased(await locked_version(self._models, name, version, with_deleted=True))
+        files = await ArtifactRepository(self._work.session, self._work.principal).remove_all([row.id])
+        await self._release(blobs, files)
+        await self._models.purge_version(row.id)
+        gone = {"version": version, "manifest_digest": row.manifest_digest, "file_count": len(files)}
+        await self._record("model_version.purged", self._version_urn(name, version), before=gone)
 
     async def restore_version(self, name: str, version: str) -> Record:
         """Bring a deleted version back; a no-op for one that is there."""
@@ -117,6 +127,18 @@ class ModelRegistry:
         await self._models.update_model(row.id, {"deleted_at": self._work.clock.now()})
         await self._record("model.deleted", self._urn("model", name), before={"name": name})
 
+    async def purge_model(self, name: str, blobs: BlobLedger) -> None:
+        """Remove a model for good, hidden or not, with its versions, aliases and files."""
+        row = await self._models.model(name, with_deleted=True)
+        if row is None:
+            raise model_not_found(name)
+        version_ids = await self._models.lock_model(row.id)
+        files = await ArtifactRepository(self._work.session, self._work.principal).remove_all(version_ids)
+        await self._release(blobs, files)
+        await self._models.purge_model(row.id)
+        gone = {"name": name, "version_count": len(version_ids), "file_count": len(files)}
+        await self._record("model.purged", self._urn("model", name), before=gone)
+
     async def restore_model(self, name: str) -> Record:
         """Bring a deleted model back; a no-op for one that is there."""
         row = await self._models.model(name, with_deleted=True)
@@ -129,16 +151,14 @@ class ModelRegistry:
 
     async def set_alias(self, name: str, alias: str, version: str) -> Record:
         """Point an alias at a version, from wherever it pointed."""
-        row = await self._found(name, version)
-        await self._models.lock_version(row.id)
-        row = await self._found(name, version)
+        row = await locked_version(self._models, name, version)
         before = await self._models.aliased(name, alias)
         now = self._work.clock.now()
         await self._models.set_alias({"model_id": row.model_id, "alias": alias, "version_id": row.id, "updated_at": now})
         resource = self._urn("alias", f"{name}/{alias}")
         old = {"version": before.version} if before else None
         await self._record("alias.moved", resource, before=old, after={"version": version})
-        await self._work.link(resource, "points_to", self._version_urn(name, version))
+        await self._lineage.state(resource, Relation.POINTS_TO, self._version_urn(name, version))
         return row
 
     async def remove_alias(self, name: str, alias: str) -> None:
@@ -146,14 +166,21 @@ class ModelRegistry:
         model = await self._model(name)
         if not await self._models.remove_alias(model.id, alias):
             raise AliasNotFound(f"{name!r} has no alias {alias!r}.")
-        await self._record("alias.removed", self._urn("alias", f"{name}/{alias}"), before={"alias": alias})
+        resource = self._urn("alias", f"{name}/{alias}")
+        await self._record(ALIAS_REMOVED, resource, before={"alias": alias})
+        await self._lineage.forget_alias(resource, self._work.clock.now())
 
     async def _state_lineage(self, new: ModelVersionCreate, version: str) -> None:
         sources = {"run": new.run_id, "training-set": new.training_set_id, "pipeline-run": new.pipeline_run_id}
         for kind, source_id in sources.items():
             if source_id is not None:
                 target = self._urn(kind, source_id)
-                await self._work.link(self._version_urn(new.name, version), "derived_from", target)
+                await self._lineage.state(self._version_urn(new.name, version), Relation.DERIVED_FROM, target)
+
+    async def _release(self, blobs: BlobLedger, holders: Sequence[str]) -> None:
+        for first in range(0, len(holders), _RELEASED_AT_ONCE):
+            some = holders[first : first + _RELEASED_AT_ONCE]
+            await blobs.release(self._work.session, self._work.principal.project, some)
 
     async def _record(self, action: str, resource: str, *, before: Any = None, after: Any = None) -> None:
         await self._work.audit(action, resource, before=before, after=after)
@@ -166,16 +193,46 @@ class ModelRegistry:
         return row
 
     async def _found(self, name: str, version: str) -> Record:
-        row = await self._models.version(name, version)
-        if row is None:
-            raise version_not_found(name, version)
-        return row
+        return await found_version(self._models, name, version)
 
     def _urn(self, kind: str, name: str) -> str:
         return self._work.urn(kind, name)
 
     def _version_urn(self, name: str, version: str) -> str:
         return self._work.urn("model-version", f"{name}/{version}")
+
+
+async def found_version(models: ModelReader, name: str, version: str, *, with_deleted: bool = False) -> Record:
+    """A version, or the error that says that there is none."""
+    row = await models.version(name, version, with_deleted=with_deleted)
+    if row is None:
+        raise version_not_found(name, version)
+    return row
+
+
+async def found_alias(models: ModelReader, name: str, alias: str) -> Record:
+    """The version to which an alias points, or the error that says that there is none."""
+    row = await models.aliased(name, alias)
+    if row is None:
+        raise AliasNotFound(f"{name!r} has no alias {alias!r}.", hint=f"They stand in: GET /api/models/{name}.")
+    return row
+
+
+async def locked_version(models: ModelRepository, name: str, version: str, *, with_deleted: bool = False) -> Record:
+    """A version as it is now and stays until the commit."""
+    row = await found_version(models, name, version, with_deleted=with_deleted)
+    await models.lock_version(row.id)
+    # Asked again under the lock: it may have changed, or gone, while we waited for it.
+    return await found_version(models, name, version, with_deleted=with_deleted)
+
+
+def _unaliased(row: Record) -> Record:
+    if row.aliases:
+        raise ModelVersionAliased(
+            f"The alias {row.aliases[0]!r} points to version {row.version!r} of {row.name!r}.",
+            hint="Move or remove its aliases first.",
+        )
+    return row
 
 
 def model_not_found(name: str) -> ModelNotFound:

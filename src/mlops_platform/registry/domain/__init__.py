@@ -1,0 +1,1 @@
+"""Rules of the Model Registry. Pure: no database, no clock."""

@@ -1,0 +1,1 @@
+"""HTTP of the Model Registry: path, permission, contract in, contract out."""
