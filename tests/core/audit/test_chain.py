@@ -5,11 +5,11 @@ import contextlib
 
 import asyncpg
 import pytest
-from tests.factories.embedded import connected
 
 from mlops_platform.core.audit import chain
 from mlops_platform.core.audit.chain import Head
 from mlops_platform.core.audit.record import AuditEntry, record
+from tests.factories.embedded import connected
 
 KEY = b"k" * 32
 TABLES = ["audit_entries", "audit_chain", "audit_heads"]
@@ -156,7 +156,9 @@ class TestTampering:
         assert await log.problems()
 
     async def test_unsealing_entries_is_found(self, log):
-        await log.tamper("DELETE FROM core.audit_chain WHERE position > 3", "DELETE FROM core.audit_heads WHERE position > 3")
+        await log.tamper(
+            "DELETE FROM core.audit_chain WHERE position > 3", "DELETE FROM core.audit_heads WHERE position > 3"
+        )
         assert [problem for problem in await log.problems() if "neither sealed nor waiting" in problem]
 
     async def test_a_removed_waiting_entry_is_found(self, log):

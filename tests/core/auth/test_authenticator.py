@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
-from tests.factories.waiting import until
 
 from mlops_platform.core.auth import authenticator as module
 from mlops_platform.core.auth import directory
@@ -14,6 +13,7 @@ from mlops_platform.core.auth.tables import credentials, principals
 from mlops_platform.core.clock import FixedClock
 from mlops_platform.core.errors import MalformedRequest, Unauthenticated
 from mlops_platform.core.identity import PrincipalKind, Role, new_id
+from tests.factories.waiting import until
 
 
 class Access:

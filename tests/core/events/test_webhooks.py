@@ -219,13 +219,22 @@ class TestRules:
     def test_a_signature_covers_id_time_and_body(self):
         secret = module.make_secret()
         given = signature(secret, "m", 1, b"b")
-        assert given not in {signature(secret, "n", 1, b"b"), signature(secret, "m", 2, b"b"), signature(secret, "m", 1, b"c")}
+        assert given not in {
+            signature(secret, "n", 1, b"b"),
+            signature(secret, "m", 2, b"b"),
+            signature(secret, "m", 1, b"c"),
+        }
 
     def test_a_sealed_secret_opens_only_in_its_place_and_unchanged(self):
         sealed = seal(b"k" * 32, b"secret", b"webhook a")
         assert unseal(b"k" * 32, sealed, b"webhook a") == b"secret"
         assert b"secret" not in sealed
-        broken = [(b"z" * 32, sealed, b"webhook a"), (b"k" * 32, sealed, b"webhook b"), (b"k" * 32, sealed[:-1], b"webhook a"), (b"k" * 32, b"", b"")]
+        broken = [
+            (b"z" * 32, sealed, b"webhook a"),
+            (b"k" * 32, sealed, b"webhook b"),
+            (b"k" * 32, sealed[:-1], b"webhook a"),
+            (b"k" * 32, b"", b""),
+        ]
         for key, content, context in broken:
             with pytest.raises(SealBroken):
                 unseal(key, content, context)
@@ -244,13 +253,17 @@ class TestRoutes:
         assert response.status_code == 422, response.text
         assert (await hooks.caller.http.get(HOOKS)).json()["items"] == []
 
-    @pytest.mark.parametrize("body", [{"url": "ftp://x.test"}, {"event_types": []}, {"event_types": ["*"]}, {"event_types": ["a.b.c"]}])
+    @pytest.mark.parametrize(
+        "body", [{"url": "ftp://x.test"}, {"event_types": []}, {"event_types": ["*"]}, {"event_types": ["a.b.c"]}]
+    )
     async def test_a_malformed_one_is_refused(self, hooks, body):
         whole = {"url": "https://93.184.216.34/", "event_types": ["toy.*"], **body}
         assert (await hooks.caller.http.post(HOOKS, json=whole)).status_code == 422
 
     async def test_the_secret_is_shown_once_and_kept_sealed(self, hooks):
-        made = (await hooks.caller.http.post(HOOKS, json={"url": "https://93.184.216.34/x", "event_types": ["toy.*"]})).json()
+        made = (
+            await hooks.caller.http.post(HOOKS, json={"url": "https://93.184.216.34/x", "event_types": ["toy.*"]})
+        ).json()
         assert made["secret"].startswith("whsec_")
         assert made["secret"] not in (await hooks.caller.http.get(HOOKS)).text
         async with hooks.runtime.database.read() as session:

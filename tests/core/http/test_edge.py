@@ -4,10 +4,10 @@ import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.factories.sample_service import asgi_call, toy_app
-from tests.factories.waiting import until
 
 from mlops_platform.core.identity import Role
+from tests.factories.sample_service import asgi_call, toy_app
+from tests.factories.waiting import until
 
 
 def known(caller, *more):

@@ -53,7 +53,9 @@ class Consumer:
     async def kept(self):
         """What the handler's own transactions left behind."""
         async with self.runtime.database.read() as session:
-            rows = await session.all(select(events.c.data).where(events.c.type == f"kept{self.family}.made").order_by(events.c.sequence))
+            rows = await session.all(
+                select(events.c.data).where(events.c.type == f"kept{self.family}.made").order_by(events.c.sequence)
+            )
         return [row.data["n"] for row in rows]
 
     async def dead(self):
@@ -63,7 +65,9 @@ class Consumer:
 
     async def cursor(self):
         async with self.runtime.database.read() as session:
-            return await session.scalar(select(event_cursors.c.position).where(event_cursors.c.consumer == self.handler.consumer))
+            return await session.scalar(
+                select(event_cursors.c.position).where(event_cursors.c.consumer == self.handler.consumer)
+            )
 
 
 @pytest.fixture
@@ -102,9 +106,13 @@ class TestDelivery:
     async def test_only_one_replica_at_a_time_has_the_cursor(self, consumer):
         await consumer.write(1)
         async with consumer.runtime.database.write() as session:
-            await session.execute(text("INSERT INTO core.event_cursors (consumer, position) VALUES (:c, 0)"), {"c": consumer.handler.consumer})
+            await session.execute(
+                text("INSERT INTO core.event_cursors (consumer, position) VALUES (:c, 0)"), {"c": consumer.handler.consumer}
+            )
         async with consumer.runtime.database.write() as session:
-            await session.execute(select(event_cursors).where(event_cursors.c.consumer == consumer.handler.consumer).with_for_update())
+            await session.execute(
+                select(event_cursors).where(event_cursors.c.consumer == consumer.handler.consumer).with_for_update()
+            )
             assert not await consumer.deliver()
         assert await consumer.deliver()
 

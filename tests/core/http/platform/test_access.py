@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
-from tests.factories.waiting import until
 
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.auth.directory import Directory, NewCredential
 from mlops_platform.core.identity import PrincipalKind, Role
+from tests.factories.waiting import until
 
 KEYS, TOKENS, GRANTS, PROJECTS = (f"/api/platform/{name}" for name in ("keys", "tokens", "grants", "projects"))
 LAPTOP = {"name": "laptop"}
