@@ -52,7 +52,7 @@ def guarded() -> Iterator[Guarded]:
         for route in routes_of(entry.service):
             assert isinstance(route, APIRoute), route
             requires = next((it.dependency for it in route.dependencies if isinstance(it.dependency, Requires)), None)
-            for method in sorted(route.methods):
+            for method in sorted(route.methods or ()):
                 if requires is None:
                     assert route.path in system.PUBLIC_ROUTES, route.path
                     yield Guarded(entry.service.name, method, route.path, None)

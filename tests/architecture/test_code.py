@@ -29,11 +29,27 @@ OUTSIDE_PROJECTS = {
     "ab_testing/repository/evidence.py": {"_tagged": "a part of a select that begins with in_project"},
     "features/repository/rows.py": {"overdue_online": _OF_PLATFORM, "clock_us": "asks for the time alone"},
     "pipelines/repository/dispatch.py": dict.fromkeys(("results_of", "renew", "expired"), _OF_PLATFORM),
-    "pipelines/repository/firing.py": dict.fromkeys(("claim_due", "database_time", "fired", "count_open_runs", "claim_queued"), _OF_PLATFORM),
-    "pipelines/repository/runs.py": dict.fromkeys(("start_run", "set_run_state", "cancel_tasks", "has_open_tasks", "reset_unsuccessful"), _READ_BEFORE),
-    "pipelines/repository/settlement.py": dict.fromkeys(("lock_runs_of", "running_tasks", "end_attempts", "move_tasks", "fold_items", "release_downstream", "fail_downstream", "ended_runs"), _OF_PLATFORM),
+    "pipelines/repository/firing.py": dict.fromkeys(
+        ("claim_due", "database_time", "fired", "count_open_runs", "claim_queued"), _OF_PLATFORM
+    ),
+    "pipelines/repository/runs.py": dict.fromkeys(
+        ("start_run", "set_run_state", "cancel_tasks", "has_open_tasks", "reset_unsuccessful"), _READ_BEFORE
+    ),
+    "pipelines/repository/settlement.py": dict.fromkeys(
+        (
+            "lock_runs_of",
+            "running_tasks",
+            "end_attempts",
+            "move_tasks",
+            "fold_items",
+            "release_downstream",
+            "fail_downstream",
+            "ended_runs",
+        ),
+        _OF_PLATFORM,
+    ),
     "registry/repository/models.py": {"of_versions": "a part of a select that begins with visible_to"},
-}  # fmt: skip
+}
 SCOPES = {"visible_to", "in_project"}
 
 

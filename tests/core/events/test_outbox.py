@@ -3,7 +3,8 @@
 import asyncio
 import random
 
-from mlops_platform.core.events import outbox
+from sqlalchemy import text
+
 from mlops_platform.core.events.outbox import Event, append, new_event_id, place, read_after
 from mlops_platform.core.identity import new_id
 
@@ -96,7 +97,7 @@ class TestPlacing:
 
         async def change(name, *, first):
             async with runtime.database.write() as session:
-                await session.execute(outbox.text("SELECT pg_advisory_xact_lock(hashtext(:p))"), {"p": stream.project})
+                await session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:p))"), {"p": stream.project})
                 if first:
                     held.set()
                     await go.wait()

@@ -27,6 +27,7 @@ class Receiver:
     def __init__(self):
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.status = 204
+        self.port = 0
 
     async def serve(self, reader, writer):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

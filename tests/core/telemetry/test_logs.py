@@ -34,9 +34,18 @@ CANARIES = {
     "root": ROOT,
 }
 NEEDLES = [
-    KEY, KEY.split("_")[2], CANARIES["service key"], TOKEN, TOKEN.split(".")[2], "Y2FuYXJ5", DSN_PASSWORD, "c4nary-dsn-p@ss",
-    "c4nary-of-nobody", STORAGE_KEY, ROOT,
-]  # fmt: skip
+    KEY,
+    KEY.split("_")[2],
+    CANARIES["service key"],
+    TOKEN,
+    TOKEN.split(".")[2],
+    "Y2FuYXJ5",
+    DSN_PASSWORD,
+    "c4nary-dsn-p@ss",
+    "c4nary-of-nobody",
+    STORAGE_KEY,
+    ROOT,
+]
 
 
 @pytest.fixture(params=[LogFormat.JSON, LogFormat.CONSOLE])

@@ -113,10 +113,13 @@ class TestLowerRoles:
         ada = await play.caller()
         bob = await play.caller(role, project=ada.project)
         attempts = [
-            (KEYS, {**LAPTOP, "principal": ada.principal}), (KEYS, {**LAPTOP, "role": "admin"}),
-            (KEYS, {**LAPTOP, "principal": bob.principal, "role": "viewer"}), (TOKENS, {"name": "t", "principal": ada.principal}),
-            (GRANTS, {"principal": bob.principal, "role": "admin"}), (PROJECTS, {"name": "mine"}),
-        ]  # fmt: skip
+            (KEYS, {**LAPTOP, "principal": ada.principal}),
+            (KEYS, {**LAPTOP, "role": "admin"}),
+            (KEYS, {**LAPTOP, "principal": bob.principal, "role": "viewer"}),
+            (TOKENS, {"name": "t", "principal": ada.principal}),
+            (GRANTS, {"principal": bob.principal, "role": "admin"}),
+            (PROJECTS, {"name": "mine"}),
+        ]
         for path, body in attempts:
             assert (await bob.http.post(path, json=body)).status_code == 403, (path, body)
         assert (await whoami(play, bob.key)).json()["roles"] == [role]
@@ -135,10 +138,12 @@ class TestAdminsOfSomeNames:
         ada = await play.caller()
         bob = await play.caller(Role.ADMIN, project=ada.project, pattern="fraud-*")
         attempts = [
-            (GRANTS, {"principal": bob.principal, "role": "admin"}), (KEYS, {**LAPTOP, "role": "admin"}),
-            (KEYS, {**LAPTOP, "principal": ada.principal}), (PROJECTS, {"name": "mine"}),
+            (GRANTS, {"principal": bob.principal, "role": "admin"}),
+            (KEYS, {**LAPTOP, "role": "admin"}),
+            (KEYS, {**LAPTOP, "principal": ada.principal}),
+            (PROJECTS, {"name": "mine"}),
             ("/api/platform/webhooks", {"url": "https://example.com", "event_types": ["model.*"]}),
-        ]  # fmt: skip
+        ]
         for path, body in attempts:
             response = await bob.http.post(path, json=body)
             assert response.status_code == 403, (path, body)
