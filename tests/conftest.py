@@ -21,11 +21,14 @@ from mlops_platform.core.telemetry import logs
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.server.catalog import BY_NAME
 from mlops_platform.server.runtime import open_runtime
+from tests.factories import audited
 from tests.factories.embedded import embedded_server, server_directory
 
 TEMPLATE = "mlops"
 SECRET = "a secret for tests that is long enough: 0123456789abcdef"
 _OPENED = pytest.StashKey[ExitStack]()
+_AUDITED = pytest.StashKey[dict[str, bool]]()
+_SILENT = pytest.StashKey[list[str]]()
 _PLACE = pytest.StashKey[dict[str, str]]()
 
 
@@ -54,6 +57,33 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if opened := config.stash.get(_OPENED, None):
         opened.close()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells what it saw; at the end of the whole suite every change must have been audited."""
+    config = session.config
+    seen = config.stash.get(_AUDITED, {})
+    if hasattr(config, "workerinput"):
+        config.workeroutput["audited"] = seen  # type: ignore[attr-defined]
+        return
+    is_whole = not config.option.keyword and config.args in (["tests"], [str(config.rootpath / "tests")])
+    if is_whole and (routes := audited.silent(seen)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        config.stash[_SILENT] = routes
+
+
+def pytest_testnodedown(node: Any) -> None:
+    seen = node.config.stash.setdefault(_AUDITED, {})
+    for route, is_audited in getattr(node, "workeroutput", {}).get("audited", {}).items():
+        seen[route] = seen.get(route, False) or is_audited
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if routes := config.stash.get(_SILENT, None):
+        terminalreporter.section("changes without an audit entry", red=True)
+        terminalreporter.line("Audit them, or list them with a reason in docs/reference/audit-exemptions.md:")
+        for route in routes:
+            terminalreporter.line(f"  {route}")
 
 
 @dataclass(frozen=True)
@@ -194,12 +224,15 @@ class Platform:
 
 
 @pytest.fixture(scope="session")
-async def apps(runtime: Runtime) -> AsyncIterator[dict[str, ServiceApp]]:
+async def apps(request: pytest.FixtureRequest, runtime: Runtime) -> AsyncIterator[dict[str, ServiceApp]]:
     async with AsyncExitStack() as stack:
         apps = {name: ServiceApp(entry.service, runtime) for name, entry in BY_NAME.items()}
+        watch = audited.Watch()
         for app in apps.values():
             await stack.enter_async_context(app.running())
+            watch.over(app)
         yield apps
+        request.config.stash[_AUDITED] = await watch.routes(runtime)
 
 
 @pytest.fixture

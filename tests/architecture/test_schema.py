@@ -135,15 +135,16 @@ class TestRights:
 
 async def catalogue(dsn):
     """Columns, indexes, triggers and rights, as the database has them."""
-    questions = (
-        "SELECT table_schema, table_name, column_name, data_type, is_nullable, column_default, collation_name"
-        " FROM information_schema.columns WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2, 3",
-        "SELECT schemaname, indexname, indexdef FROM pg_indexes WHERE schemaname NOT IN ('pg_catalog') ORDER BY 1, 2",
-        "SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
-        "SELECT table_schema, table_name, grantee, privilege_type FROM information_schema.role_table_grants"
-        " WHERE grantee = 'mlops_app' ORDER BY 1, 2, 3, 4",
-        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace NOT IN"
-        " (SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema')) ORDER BY 1, 2",
-    )
+    questions = [
+        """SELECT table_schema, table_name, column_name, data_type, is_nullable, column_default, collation_name
+           FROM information_schema.columns WHERE table_schema NOT LIKE ALL ('{pg_%,inf%}') ORDER BY 1, 2, 3""",
+        "SELECT schemaname, indexname, indexdef FROM pg_indexes WHERE schemaname <> 'pg_catalog' ORDER BY 1, 2",
+        """SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger
+           WHERE NOT tgisinternal ORDER BY 1, 2""",
+        """SELECT table_schema, table_name, grantee, privilege_type FROM information_schema.role_table_grants
+           WHERE grantee = 'mlops_app' ORDER BY 1, 2, 3, 4""",
+        """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace NOT IN
+           (SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema')) ORDER BY 1, 2""",
+    ]
     async with connected(dsn) as connection:
         return [[tuple(row) for row in await connection.fetch(question)] for question in questions]

@@ -103,7 +103,7 @@ class TestFiles:
         assert env(API_SECRET_KEY="variable", API_SECRET_KEY_FILE=str(path)).api_secret_key.get_secret_value() == "variable"
 
     def test_a_file_that_cannot_be_read_is_named(self, env, tmp_path):
-        with pytest.raises(ConfigurationError, match="API_SECRET_KEY_FILE.*nothing-here"):
+        with pytest.raises(ConfigurationError, match=r"API_SECRET_KEY_FILE.*nothing-here"):
             env(API_SECRET_KEY_FILE=str(tmp_path / "nothing-here"))
 
     def test_only_secrets_come_from_files(self, env, tmp_path):

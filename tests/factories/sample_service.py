@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import asyncpg
 import httpx2
 from fastapi import Query, Request, Response
+from pydantic import Field
 from sqlalchemy import text
 from starlette.responses import StreamingResponse
 
@@ -27,8 +28,8 @@ WRITE = Permission("toys:write")
 
 SCHEMA = (
     "CREATE SCHEMA IF NOT EXISTS toys",
-    "CREATE TABLE IF NOT EXISTS toys.toys (name text, project_id uuid, CONSTRAINT toys_once UNIQUE (project_id, name)"
-    " DEFERRABLE INITIALLY DEFERRED)",
+    """CREATE TABLE IF NOT EXISTS toys.toys
+       (name text, project_id uuid, CONSTRAINT toys_once UNIQUE (project_id, name) DEFERRABLE INITIALLY DEFERRED)""",
     "GRANT USAGE ON SCHEMA toys TO mlops_app",
     "GRANT ALL ON toys.toys TO mlops_app",
 )
@@ -42,7 +43,7 @@ class Toy(Contract):
 
     name: Name
     note: Description = ""
-    extra: JsonObject = {}
+    extra: JsonObject = Field(default_factory=dict)
     password: str | None = None
 
 

@@ -158,7 +158,7 @@ class TestTampering:
     async def test_entries_that_change_places_are_found(self, log):
         await log.tamper(
             "UPDATE core.audit_chain SET entry_id = gen_random_uuid() WHERE position = 2",
-            "UPDATE core.audit_chain SET entry_id = (SELECT id FROM core.audit_entries WHERE action = 'b') WHERE position = 3",
+            "UPDATE core.audit_chain SET entry_id = e.id FROM core.audit_entries e WHERE e.action = 'b' AND position = 3",
         )
         assert await log.problems()
 
@@ -281,5 +281,5 @@ class TestAnchor:
 
     @pytest.mark.parametrize("text", ["", "x", "1", "1:", ":ab", "1:xyz", "\u00b2:00"])
     def test_what_is_no_head_is_a_value_error(self, text):
-        with contextlib.suppress(ValueError):
-            assert len(Head.parse(text).chain_hash) != 32
+        with pytest.raises(ValueError, match=r".+"):
+            Head.parse(text)

@@ -58,7 +58,7 @@ class TestPlacing:
         await stream.place()
         assert await stream.read() == []
 
-    async def test_a_reader_misses_nothing_and_sees_each_subject_in_order_under_concurrent_writers(self, runtime):
+    async def test_a_reader_misses_nothing_and_sees_each_subject_in_order_under_concurrent_writers(self, runtime):  # noqa: C901  # three loops
         """Twenty writers hold their transactions open for random times while two sequencers and a reader run."""
         stream, chance, per_writer = Stream(runtime), random.Random(7), 8
         done = asyncio.Event()

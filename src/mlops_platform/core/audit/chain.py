@@ -39,7 +39,10 @@ class Head:
     def parse(cls, value: str) -> "Head":
         """The inverse of `str`; ValueError when it is not one."""
         position, _, digest = value.strip().partition(":")
-        return cls(int(position), bytes.fromhex(digest))
+        head = cls(int(position), bytes.fromhex(digest))
+        if head.position < 1 or len(head.chain_hash) != len(GENESIS):
+            raise ValueError(f"not a head of the chain: {value[:100]!r}")
+        return head
 
 
 @dataclass(frozen=True, slots=True)

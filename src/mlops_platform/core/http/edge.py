@@ -223,6 +223,7 @@ class _Exchange:
         return {
             "method": self.method,
             "path": self.path,
+            "route": self.route,
             "status": self.status,
             "milliseconds": round(seconds * 1000, 3),
             "request_id": self.request_id,

@@ -101,11 +101,15 @@ async def create_key(body: KeyCreate, work: Work, runtime: RuntimeOf) -> NewApiK
 
 
 @router.get("/api/platform/keys", dependencies=[requires(permissions.SELF_READ)])
-async def list_keys(caller: Caller, session: Reading, page: PageOf) -> Page[ApiKey]:
+async def list_keys(work: Work, page: PageOf) -> Page[ApiKey]:
     """The keys of the project (admins), or the caller's own. Never their secrets."""
+    caller = work.principal
     only_own = not caller.may_everywhere(permissions.KEYS_ADMIN)
     after = page.after[0] if page.after else None
-    rows = await directory.list_keys(session, caller, only_own=only_own, after=after, limit=page.size + 1)
+    if not only_own:
+        # Who has which keys is what an intruder asks first.
+        await work.audit("key.listed", "key:*")
+    rows = await directory.list_keys(work.session, caller, only_own=only_own, after=after, limit=page.size + 1)
     return page.answer(rows, lambda row: ApiKey(**_key_fields(row)), lambda row: (row.id,))
 
 
