@@ -95,7 +95,9 @@ class TestDocument:
         assert tasks_of(ordered.document())["last"].depends_on == ["note"]
 
     @pytest.mark.parametrize(
-        "use", [lambda x: x > 1, lambda x: x + 1, bool, len, list, float], ids=["compare", "add", "if", "len", "loop", "float"]
+        "use",
+        [lambda x: x > 1, lambda x: x + 1, bool, len, list, float],
+        ids=["compare", "add", "if", "len", "loop", "float"],
     )
     def test_computing_with_what_only_a_run_knows_is_refused_with_advice(self, use):
         def computing(x: int):

@@ -16,7 +16,10 @@ class TestStart:
     async def test_what_waits_for_nothing_is_ready_and_the_rest_waits(self, ada):
         run_id = await a_run(ada, a_task("a", value=1), a_task("b", value="${tasks.a.result}"))
         tasks = (await ada.http.get(f"/api/pipeline-runs/{run_id}/tasks")).json()["items"]
-        assert [(task["task"], task["state"], task["pending"]) for task in tasks] == [("a", "ready", 0), ("b", "waiting", 1)]
+        assert [(task["task"], task["state"], task["pending"]) for task in tasks] == [
+            ("a", "ready", 0),
+            ("b", "waiting", 1),
+        ]
 
     async def test_a_run_keeps_the_version_and_parameters_that_it_began_with(self, ada):
         await a_pipeline(ada, a_task("a", value="${params.x}"), parameters=PARAMETERS)

@@ -45,7 +45,9 @@ class Paper:
 
 async def let_leases_run_out(runtime: Runtime) -> int:
     async with runtime.database.write() as session:
-        await session.execute(text("UPDATE pipelines.task_runs SET lease_until = now() - interval '1 s' WHERE lease_until > now()"))
+        await session.execute(
+            text("UPDATE pipelines.task_runs SET lease_until = now() - interval '1 s' WHERE lease_until > now()")
+        )
     return await Dispatcher(runtime, 60.0, Random(0)).expire()
 
 
@@ -126,7 +128,13 @@ class TestAnyInterleaving:
     async def test_every_task_succeeds_once_after_all_that_it_waits_for(self, ada, runtime, seed):
         chance = Random(seed)
         tasks = [
-            a_task(f"t{n}", value=n, retries=100, retry_delay_seconds=0, depends_on=sorted({f"t{chance.randrange(n)}" for _ in range(2)}) if n else [])
+            a_task(
+                f"t{n}",
+                value=n,
+                retries=100,
+                retry_delay_seconds=0,
+                depends_on=sorted({f"t{chance.randrange(n)}" for _ in range(2)}) if n else [],
+            )
             for n in range(12)
         ]
         run_id = await a_run(ada, *tasks)
