@@ -9,12 +9,12 @@ from mlops_platform.pipelines.domain import graph
 from mlops_platform.pipelines.errors import PipelineInvalid
 
 
-def document(tasks: list[dict], **parameters) -> PipelineCreate:
+def document(tasks: list, **parameters) -> PipelineCreate:
     filled = [{"entry_point": "pkg.module:function"} | task for task in tasks]
     return PipelineCreate.model_validate({"name": "p", "parameters": parameters, "tasks": filled})
 
 
-def refusal(tasks: list[dict], **parameters) -> PipelineInvalid:
+def refusal(tasks: list, **parameters) -> PipelineInvalid:
     with pytest.raises(PipelineInvalid) as refused:
         graph.build_graph(document(tasks, **parameters))
     return refused.value

@@ -55,7 +55,7 @@ class TestStart:
         assert len((await ada.http.get("/api/pipelines/p/runs")).json()["items"]) == 1
 
     async def test_ten_thousand_tasks_start_in_one_request(self, ada):
-        tasks = [{"name": "root", "entry_point": "m:f"}]
+        tasks: list[dict] = [{"name": "root", "entry_point": "m:f"}]
         tasks += [{"name": f"t{n}", "entry_point": "m:f", "depends_on": ["root"]} for n in range(9_999)]
         run_id = await a_run(ada, *tasks)
         run = (await ada.http.get(f"/api/pipeline-runs/{run_id}")).json()

@@ -21,6 +21,7 @@ from mlops_platform.pipelines.backends.output import LineReader, OnLine
 RESULT_LIMIT_BYTES = 64 * 1024
 _ANSWER_LIMIT = 1024 * 1024
 _DRAIN_SECONDS = 2.0
+_MAIN = str(Path(task_process.__file__).resolve())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class TaskProcess:
                 process = await asyncio.create_subprocess_exec(
                     options.python,
                     "-P",
-                    str(Path(task_process.__file__).resolve()),
+                    _MAIN,
                     str(theirs.fileno()),
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
@@ -92,7 +93,7 @@ class TaskProcess:
             except OSError:
                 ours.close()
                 raise
-        ours.setblocking(False)
+        ours.setblocking(False)  # noqa: FBT003  # the socket module takes it so
         reader, writer = await asyncio.open_connection(sock=ours, limit=_ANSWER_LIMIT)
         return cls(options, process, Control(reader, writer))
 
@@ -181,7 +182,8 @@ class ProcessPool:
         process = await self._acquire(assignment.affinity)
         work = asyncio.create_task(process.run(assignment, on_line))
         try:
-            await asyncio.wait({work, interrupt}, timeout=assignment.timeout_seconds, return_when="FIRST_COMPLETED")
+            either: set[asyncio.Future[Any]] = {work, interrupt}
+            await asyncio.wait(either, timeout=assignment.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
             reason = interrupt.result() if interrupt.done() else AttemptState.TIMED_OUT
@@ -240,10 +242,7 @@ def read_answer(line: bytes) -> Ended:
     try:
         answer = json.loads(line)
         if answer["state"] == "succeeded":
-            result = check_json(answer["result"])
-            if len(line) > RESULT_LIMIT_BYTES + 64:
-                raise ValueError(f"is larger than {RESULT_LIMIT_BYTES} bytes")
-            return Ended(AttemptState.SUCCEEDED, result=result)
+            return Ended(AttemptState.SUCCEEDED, result=check_json(_within_limit(answer["result"], line)))
         error = answer["error"]
         told = {key: _clean(str(error[key])) for key in ("type", "message", "traceback")}
         return Ended(AttemptState.FAILED, error=told)
@@ -256,6 +255,12 @@ def read_answer(line: bytes) -> Ended:
                 "traceback": None,
             },
         )
+
+
+def _within_limit(result: Any, line: bytes) -> Any:
+    if len(line) > RESULT_LIMIT_BYTES + 64:
+        raise ValueError(f"is larger than {RESULT_LIMIT_BYTES} bytes")
+    return result
 
 
 def _crashed(exit_code: int) -> Ended:

@@ -45,8 +45,10 @@ router = platform_router(tags=["pipelines"])
     "/api/pipelines",
     status_code=201,
     dependencies=[requires(PIPELINES_WRITE)],
-    responses={200: {"model": PipelineVersion, "description": "This content is a version already."}}
-    | problems(PipelineInvalid, ScheduleInvalid, PipelineDeleted),
+    responses={
+        **problems(PipelineInvalid, ScheduleInvalid, PipelineDeleted),
+        200: {"model": PipelineVersion, "description": "This content is a version already."},
+    },
 )
 async def post_pipeline(body: PipelineCreate, work: Work, response: Response) -> PipelineVersion:
     """Post a pipeline. New content is a new version, known content is the version that it was; either is current now.

@@ -170,13 +170,16 @@ def prepare(row: Any, spec: TaskSpec, results: Mapping[str, Any]) -> Mapping[str
     try:
         if spec.for_each is not None and not is_item:
             return Ending(row.id, row.attempt, AttemptState.EXPANDED, items=_items(resolve(spec.for_each, scope)))
-        arguments: Mapping[str, Any] = resolve(spec.arguments, scope)
-        size = len(json.dumps(arguments, ensure_ascii=False))
-        if size > MAX_ARGUMENT_BYTES:
-            raise UnresolvableReference(f"the arguments are {size} bytes, more than {MAX_ARGUMENT_BYTES}")
+        return _bounded(resolve(spec.arguments, scope))
     except UnresolvableReference as problem:
         error = {"type": "UnresolvableReference", "message": str(problem), "traceback": None}
         return Ending(row.id, row.attempt, AttemptState.FAILED, error=error)
+
+
+def _bounded(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    size = len(json.dumps(arguments, ensure_ascii=False))
+    if size > MAX_ARGUMENT_BYTES:
+        raise UnresolvableReference(f"the arguments are {size} bytes, more than {MAX_ARGUMENT_BYTES}")
     return arguments
 
 

@@ -25,7 +25,6 @@ from mlops_platform.pipelines.repository import settlement as sql
 from mlops_platform.pipelines.service.runs import READY_CHANNEL, acting_for
 from mlops_platform.pipelines.tables import NO_ITEM
 
-
 Fence = tuple[str, int]
 """A task run and the number of an attempt of it."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 from time import monotonic
+from typing import Any
 
 import structlog
 
@@ -23,7 +24,7 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.backends.environment import child_environment
 from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool
 from mlops_platform.pipelines.repository.dispatch import Offer
-from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher
+from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher, Exchange
 from mlops_platform.pipelines.service.logbook import Logbook
 from mlops_platform.pipelines.service.runs import CANCEL_CHANNEL, READY_CHANNEL
 from mlops_platform.pipelines.service.settlement import Ending, Fence
@@ -128,22 +129,33 @@ class Worker:
         lines = [chunk for _, made in chunks for chunk in made]
         if not batch and not lines and (offer is None or offer.slots < 1):
             return
-        try:
-            exchange = await self._dispatcher.exchange(batch, lines, offer)
-        except PlatformError as error:
-            log.warning("worker.database_away", worker=self.name, error=error.detail)
+        exchange = await self._exchange(batch, lines, offer)
+        if exchange is None:
             return
-        except Exception:  # the process edge: one ending that cannot be stored must not stop the others
-            log.exception("worker.exchange_failed", worker=self.name, endings=len(batch))
-            self.failed_exchanges += 1
-            self._isolate(batch)
-            return
-        self._batch = _BATCH
         del self._endings[: len(batch)]
         for logbook, made in chunks:
             logbook.stored(made)
         for ending in batch:
             self._held.pop(ending.fence, None)
+        self._take(exchange)
+
+    async def _exchange(
+        self, batch: Sequence[Ending], lines: Sequence[Mapping[str, Any]], offer: Offer | None
+    ) -> Exchange | None:
+        try:
+            exchange = await self._dispatcher.exchange(batch, lines, offer)
+        except PlatformError as error:
+            log.warning("worker.database_away", worker=self.name, error=error.detail)
+            return None
+        except Exception:  # the process edge: one ending that cannot be stored must not stop the others
+            log.exception("worker.exchange_failed", worker=self.name, endings=len(batch))
+            self.failed_exchanges += 1
+            self._isolate(batch)
+            return None
+        self._batch = _BATCH
+        return exchange
+
+    def _take(self, exchange: Exchange) -> None:
         for refused in exchange.refused:
             log.warning("worker.ending_refused", worker=self.name, task_run=refused[0], attempt=refused[1])
         self._endings += exchange.ended_already
