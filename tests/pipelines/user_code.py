@@ -131,3 +131,7 @@ def wait_for_own(path, started):
     attempt = int(os.environ["MLOPS_PIPELINE_ATTEMPT"])
     wait_for(f"{path}-{attempt}", started=started)
     return attempt
+
+
+def read(path):
+    return Path(path).read_text()

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from mlops_platform.pipelines.backends.environment import child_environment
 from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool, TaskProcess
 
 HERE = Path(__file__).parents[1]
+# The interpreter of the tests may stand where only root can reach it.
+SYSTEM_PYTHON = Path("/usr/bin/python3")
 
 
 def error_of(ended: Ended) -> Mapping[str, Any]:
@@ -143,6 +146,32 @@ class TestIsolation:
             assert (await h.run("add", a=1, b=2)).result == 3
             for entry in ("os:getpid", "user_code:Path"):
                 assert error_of(await h.run(entry))["type"] == "PermissionError"
+
+    @pytest.mark.skipif(os.geteuid() != 0 or not SYSTEM_PYTHON.exists(), reason="needs root and an interpreter for all")
+    async def test_tasks_of_another_user_cannot_read_what_the_worker_can(self, tmp_path):
+        secret = tmp_path / "secret"
+        secret.write_text("canary")
+        secret.chmod(0o600)
+        async with harness(run_as="nobody", python=str(SYSTEM_PYTHON)) as h:
+            assert (await h.run("os:getuid")).result != 0
+            assert error_of(await h.run("read", path=str(secret)))["type"] == "PermissionError"
+
+    @pytest.mark.skipif(sys.platform != "linux" or not SYSTEM_PYTHON.exists(), reason="Linux with a system interpreter")
+    @pytest.mark.parametrize(("is_protected", "exit_code"), [(True, 1), (False, 0)])
+    async def test_a_protected_worker_shows_its_environment_to_no_task_of_its_user(self, is_protected, exit_code):
+        look = "import os; open(f'/proc/{os.getppid()}/environ').read()"
+        script = (
+            "import subprocess, sys\n"
+            "from mlops_platform.pipelines.backends.protection import refuse_inspection\n"
+            f"assert refuse_inspection() if {is_protected} else True\n"
+            f"command = [sys.executable, '-c', {look!r}]\n"
+            "sys.exit(subprocess.run(command, stderr=subprocess.DEVNULL).returncode)\n"
+        )
+        other: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+        process = await asyncio.create_subprocess_exec(
+            str(SYSTEM_PYTHON), "-c", script, env={"PYTHONPATH": str(HERE.parents[1] / "src")}, cwd="/", **other
+        )
+        assert await process.wait() == exit_code
 
 
 class TestOutput:

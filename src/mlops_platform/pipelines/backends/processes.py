@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import secrets
 import signal
 import socket
@@ -47,7 +48,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """`tasks_per_process` 1 gives each task a fresh process; `allow` are patterns of modules that may run."""
+    """`tasks_per_process` 1 gives each task a fresh process; `allow` are patterns of modules that may run.
+
+    `run_as` is another user of the machine for the tasks; only root can give them one.
+    """
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     paths: Sequence[Path] = ()
@@ -56,6 +60,7 @@ class PoolOptions:
     kill_grace_seconds: float = 5.0
     idle_seconds: float = 30.0
     python: str = sys.executable
+    run_as: str | None = None
 
 
 class TaskProcess:
@@ -89,6 +94,7 @@ class TaskProcess:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.PIPE,
                     env=dict(options.environment),
+                    **_other_user(options.run_as),
                 )
             except OSError:
                 ours.close()
@@ -145,6 +151,13 @@ class TaskProcess:
     def _signal(self, signum: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signum)
+
+
+def _other_user(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    account = pwd.getpwnam(name)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 class Control:

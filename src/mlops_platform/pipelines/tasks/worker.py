@@ -23,6 +23,7 @@ from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.backends.environment import child_environment
 from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool
+from mlops_platform.pipelines.backends.protection import refuse_inspection
 from mlops_platform.pipelines.repository.dispatch import Offer
 from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher, Exchange
 from mlops_platform.pipelines.service.logbook import Logbook
@@ -40,7 +41,8 @@ class WorkerOptions:
     """What a worker offers and how it behaves.
 
     `environment` is what tasks are let see of (see `backends.environment`); `pass_on` names more of it. `allow` are
-    patterns of modules that may run here; none means any. `paths` come first on the module path of tasks.
+    patterns of modules that may run here; none means any. `paths` come first on the module path of tasks. `run_as` is the
+    user of the machine under which tasks run, when the worker is root: then they cannot read what the worker can.
     """
 
     slots: int = 2
@@ -57,6 +59,7 @@ class WorkerOptions:
     drain_seconds: float = 10.0
     kill_grace_seconds: float = 5.0
     tasks_per_process: int = 50
+    run_as: str | None = None
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ class _Held:
 
 
 class Worker:
-    """One worker. Make it before the runtime's listener is started, so that it hears when there is work."""
+    """One worker."""
 
     def __init__(self, runtime: Runtime, options: WorkerOptions) -> None:
         self.id = new_id()
@@ -89,6 +92,7 @@ class Worker:
                 allow=options.allow,
                 tasks_per_process=options.tasks_per_process,
                 kill_grace_seconds=options.kill_grace_seconds,
+                run_as=options.run_as,
             )
         )
         self._held: dict[Fence, _Held] = {}
@@ -305,5 +309,6 @@ async def _then(event: asyncio.Event, call: Callable[[], None]) -> None:
 
 
 async def run_worker(runtime: Runtime, options: WorkerOptions, stop: asyncio.Event) -> None:
-    """Run one worker until `stop`. Call it before `runtime.listener.start()`, or work is found by polling alone."""
+    """What a worker process does until `stop`. It is a process of its own: its memory is closed to its tasks."""
+    refuse_inspection()
     await Worker(runtime, options).run(stop)
