@@ -19,6 +19,7 @@ class Health(Answer):
     status: Literal["healthy"]
     service: str
     version: str
+    time: Timestamp
 
 
 class Readiness(Answer):

@@ -1,6 +1,6 @@
 """Alembic's entry: compares and migrates over the connection that `core.db.migrate` gives."""
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
@@ -21,7 +21,7 @@ def include_name(name: str | None, kind: str, parents: Any) -> bool:
     return kind != "table" or name != "alembic_version"
 
 
-def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | bool:
+def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
     """Write our column types as what they are in the database: a migration never depends on today's code."""
     if kind == "type" and isinstance(item, HexId):
         return "postgresql.UUID(as_uuid=True)"

@@ -6,21 +6,26 @@ from contextlib import asynccontextmanager
 from mlops_platform.core.auth import authenticator
 from mlops_platform.core.auth.authenticator import Authenticator, AuthKeys
 from mlops_platform.core.clock import Clock, SystemClock
+from mlops_platform.core.crypto.key_ring import KeyRing
 from mlops_platform.core.db.database import open_database
 from mlops_platform.core.db.notify import Listener
 from mlops_platform.core.errors import ConfigurationError
 from mlops_platform.core.events import outbox
 from mlops_platform.core.settings import Settings
+from mlops_platform.core.storage.ledger import BlobLedger
+from mlops_platform.core.storage.opening import open_blob_store
 from mlops_platform.core.work.runtime import Runtime
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings, dsn: str, *, clock: Clock | None = None) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    settings: Settings, dsn: str, *, clock: Clock | None = None, pool_size: int | None = None
+) -> AsyncIterator[Runtime]:
     """The collaborators of a process, alive until the block ends."""
     if settings.api_secret_key is None:
         raise ConfigurationError("API_SECRET_KEY is not set. Make one with: openssl rand -hex 32")
     clock = clock or SystemClock()
-    database = open_database(settings, dsn)
+    database = open_database(settings, dsn, pool_size=pool_size)
     keys = AuthKeys.from_secret(settings.api_secret_key.get_secret_value())
     listener = Listener(dsn)
     runtime = Runtime(
@@ -30,6 +35,7 @@ async def open_runtime(settings: Settings, dsn: str, *, clock: Clock | None = No
         auth_keys=keys,
         authenticator=Authenticator(database, keys, clock),
         listener=listener,
+        blobs=BlobLedger(database, open_blob_store(settings, _key_ring(settings)), clock),
     )
     listener.on(authenticator.CHANNEL, runtime.authenticator.forget)
     listener.on(outbox.CHANNEL, lambda: runtime.signals.send("placed"))
@@ -39,3 +45,7 @@ async def open_runtime(settings: Settings, dsn: str, *, clock: Clock | None = No
     finally:
         await listener.stop()
         await database.close()
+
+
+def _key_ring(settings: Settings) -> KeyRing | None:
+    return KeyRing.from_hex(settings.storage_key.get_secret_value()) if settings.storage_key else None

@@ -21,16 +21,16 @@ class Listener:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._callbacks: dict[str, list[Callable[[], None]]] = {}
+        self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
 
     def on(self, channel: str, callback: Callable[[], None]) -> None:
         """Call `callback` at each notification, and after each reconnection (something may have been missed)."""
         self._callbacks.setdefault(channel, []).append(callback)
-        self._changed.set()
+        self._woken.set()
 
     def start(self) -> None:
-        """Begin to listen. Callbacks may be registered before and after."""
+        """Begin to listen."""
         self._task = asyncio.create_task(self._run(), name="database-listener")
 
     async def stop(self) -> None:
@@ -49,17 +49,17 @@ class Listener:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        heard: set[str] = set()
         connection = await asyncpg.connect(self._dsn, timeout=5)
+        heard: set[str] = set()
         try:
-            connection.add_termination_listener(lambda _: self._changed.set())
+            connection.add_termination_listener(lambda _: self._woken.set())
             while not connection.is_closed():
-                self._changed.clear()
+                self._woken.clear()
                 for channel in self._callbacks.keys() - heard:
                     await connection.add_listener(channel, self._heard)
                     heard.add(channel)
                     self._call(channel)
-                await self._changed.wait()
+                await self._woken.wait()
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await connection.close(timeout=1)

@@ -1,13 +1,14 @@
 """One FastAPI app per service, all built alike."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from mlops_platform.contracts.common import Problem
 from mlops_platform.core.errors import ConfigurationError
@@ -57,8 +58,7 @@ class ServiceApp:
 def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> FastAPI:
     # Its own documentation routes are off: ours work without a network. No telemetry, no default exception pages.
     app = FastAPI(title=service.title, description=service.description, openapi_url=None, docs_url=None, redoc_url=None)
-    for router in (*_ROUTERS, *service.routers):
-        app.router.routes.extend(router.routes)
+    app.router.routes.extend(routes_of(service))
     undeclared = undeclared_routes(app.routes, system.PUBLIC_ROUTES)
     if undeclared:
         raise ConfigurationError(f"{service.name}: routes without a permission: {'; '.join(undeclared)}.")
@@ -68,17 +68,22 @@ def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> Fas
     app.state.service = None
     app.state.metrics = metrics
     app.state.checks = {name: _bound(check, runtime) for name, check in service.dependencies.items()}
-    app.state.openapi_json = cache(lambda: json.dumps(openapi_document(app)).encode())
+    app.state.openapi_json = cache(lambda: json.dumps(openapi_document(service, app.routes)).encode())
     return app
 
 
-def openapi_document(app: FastAPI) -> dict[str, Any]:
+def routes_of(service: Service) -> list[BaseRoute]:
+    """The platform's own routes and those of the service."""
+    return [route for router in (*_ROUTERS, *service.routers) for route in router.routes]
+
+
+def openapi_document(service: Service, routes: Sequence[BaseRoute]) -> dict[str, Any]:
     """The OpenAPI document, with the ways to send a credential and problem+json as the form of every error."""
     document = get_openapi(
-        title=app.title,
+        title=service.title,
         version="1.0",
-        description=app.description,
-        routes=app.routes,
+        description=service.description,
+        routes=routes,
         separate_input_output_schemas=False,
     )
     components = document.setdefault("components", {})

@@ -12,6 +12,7 @@ from mlops_platform.contracts.platform import Health, Readiness, Version
 from mlops_platform.core.errors import NotFound, PlatformError
 from mlops_platform.core.telemetry.metrics import CONTENT_TYPE
 
+VERSION = version("mlops-platform")
 ASSETS = Path(__file__).parent / "assets"
 _ASSET_TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "LICENSE": "text/plain"}
 # The exact list. A suffix or prefix match has opened whole APIs elsewhere.
@@ -41,7 +42,8 @@ router = APIRouter(tags=["system"])
 @router.get("/health/", include_in_schema=False)
 async def health(request: Request) -> Health:
     """Answers as long as the process can answer at all; it asks nobody else."""
-    return Health(status="healthy", service=request.app.state.name, version=version("mlops-platform"))
+    now = request.app.state.runtime.clock.now()
+    return Health(status="healthy", service=request.app.state.name, version=VERSION, time=now)
 
 
 @router.get("/ready", summary="Can it do its work?", responses={503: {"model": Readiness}})
@@ -61,7 +63,7 @@ async def ready(request: Request, response: Response) -> Readiness:
 @router.get("/version", summary="Which version is this?")
 async def show_version(request: Request) -> Version:
     """The version of the platform."""
-    return Version(service=request.app.state.name, version=version("mlops-platform"))
+    return Version(service=request.app.state.name, version=VERSION)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

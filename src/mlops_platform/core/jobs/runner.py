@@ -41,6 +41,7 @@ class Runner:
         """Begin; returns at once."""
         self._spawn("sequencer", self._place_events())
         self._spawn("audit-sealer", self._run_periodic(Periodic("audit.seal", 1.0, _seal), None))
+        self._spawn("blob-sweeper", self._run_periodic(Periodic("storage.sweep", 600.0, _sweep), None))
         for duty, state in self._declared:
             if isinstance(duty, EventHandler):
                 self._spawn(duty.consumer, self._consume(duty))
@@ -151,3 +152,8 @@ def _anchor(runtime: Runtime, head: chain.Head) -> None:
     home = runtime.settings.home
     if home.is_dir():
         (home / "audit-head").write_text(str(head), encoding="ascii")
+
+
+async def _sweep(runtime: Runtime, _: Any) -> None:
+    if swept := await runtime.blobs.sweep():
+        log.info("storage.swept", blobs=swept)

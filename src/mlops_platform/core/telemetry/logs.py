@@ -74,5 +74,5 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for name in ("uvicorn.access", "sqlalchemy.engine", "httpx2", "httpcore2"):
+    for name in ("alembic", "uvicorn", "sqlalchemy.engine", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)

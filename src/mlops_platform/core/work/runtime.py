@@ -9,6 +9,7 @@ from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.database import Database
 from mlops_platform.core.db.notify import Listener
 from mlops_platform.core.settings import Settings
+from mlops_platform.core.storage.ledger import BlobLedger
 
 
 class Signals:
@@ -17,6 +18,13 @@ class Signals:
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._callbacks: dict[str, list[Callable[[], None]]] = {}
+        self.is_stopping = False
+
+    def stop(self) -> None:
+        """The process is about to end: whoever waits is woken, and endless answers end."""
+        self.is_stopping = True
+        for name in list(self._waiting):
+            self.send(name)
 
     def on(self, name: str, callback: Callable[[], None]) -> None:
         """Call `callback` at each signal, on the event loop."""
@@ -53,4 +61,5 @@ class Runtime:
     auth_keys: AuthKeys
     authenticator: Authenticator
     listener: Listener
+    blobs: BlobLedger
     signals: Signals = field(default_factory=Signals)

@@ -67,6 +67,36 @@ def upgrade() -> None:
         schema="core",
     )
     op.create_table(
+        "blob_references",
+        sa.Column("project_id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("blob_id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.PrimaryKeyConstraint("project_id", "holder", name=op.f("blob_references_pkey")),
+        schema="core",
+    )
+    op.create_index(op.f("blob_references_blob_id_idx"), "blob_references", ["blob_id"], unique=False, schema="core")
+    op.create_table(
+        "blobs",
+        sa.Column("id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("project_id", postgresql.UUID(as_uuid=True), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=True),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.Column("is_encrypted", sa.Boolean(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("blobs_pkey")),
+        schema="core",
+    )
+    op.create_index(
+        "blobs_content_idx",
+        "blobs",
+        ["project_id", "sha256"],
+        unique=False,
+        schema="core",
+        postgresql_where=sa.text("state = 'stored'"),
+    )
+    op.create_index("blobs_created_idx", "blobs", ["created_at"], unique=False, schema="core")
+    op.create_table(
         "credentials",
         sa.Column("id", postgresql.UUID(as_uuid=True), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
@@ -282,6 +312,11 @@ def downgrade() -> None:
     )
     op.drop_index("credentials_principal_idx", table_name="credentials", schema="core")
     op.drop_table("credentials", schema="core")
+    op.drop_index("blobs_created_idx", table_name="blobs", schema="core")
+    op.drop_index("blobs_content_idx", table_name="blobs", schema="core", postgresql_where=sa.text("state = 'stored'"))
+    op.drop_table("blobs", schema="core")
+    op.drop_index(op.f("blob_references_blob_id_idx"), table_name="blob_references", schema="core")
+    op.drop_table("blob_references", schema="core")
     op.drop_table("audit_pending", schema="core")
     op.drop_table("audit_heads", schema="core")
     op.drop_index(op.f("audit_entries_project_id_sequence_idx"), table_name="audit_entries", schema="core")

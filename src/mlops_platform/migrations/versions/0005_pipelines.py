@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from mlops_platform.migrations import schemas
 
 revision = "0005_pipelines"
-down_revision = "0002_registry"
+down_revision = "0004_features"
 branch_labels = None
 depends_on = None
 

@@ -102,7 +102,7 @@ async def _feed(runtime: Runtime, caller: Principal, position: int, types: list[
     """Batches as they come; a comment line when nothing comes, so that proxies keep the connection."""
     yield b": connected\n\n"
     silent_since = asyncio.get_running_loop().time()
-    while True:
+    while not runtime.signals.is_stopping:
         async with runtime.database.read() as session:
             batch = await outbox.read_after(session, position, limit=_BATCH, project_id=caller.project, types=types)
         for event in batch:

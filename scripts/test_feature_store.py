@@ -1,0 +1,8 @@
+"""Validate the running feature-store service: `python3 scripts/test_feature_store.py [--comprehensive]`."""
+
+import runpy
+import sys
+from pathlib import Path
+
+sys.argv[1:1] = ["--only", "feature-store"]
+runpy.run_path(str(Path(__file__).with_name("test_mlops_platform.py")), run_name="__main__")

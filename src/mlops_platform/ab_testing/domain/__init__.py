@@ -1,0 +1,1 @@
+"""The rules of A/B testing: assignment, lifecycle, statistics. Pure."""

@@ -1,0 +1,1 @@
+"""HTTP of A/B Testing."""

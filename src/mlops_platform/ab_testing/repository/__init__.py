@@ -1,0 +1,1 @@
+"""Every SQL statement of A/B Testing."""

@@ -1,0 +1,73 @@
+"""The command `mlops`: one module for each noun."""
+
+from typing import Annotated
+
+import typer
+
+from mlops_platform.cli import (
+    ab,
+    audit,
+    auth,
+    events,
+    experiment,
+    feature,
+    lineage,
+    model,
+    pipeline,
+    project,
+    run,
+    server,
+)
+
+HELP = """The MLOps platform: models, experiments, features, pipelines and A/B tests.
+
+Addresses and key come from the MLOPS_* variables, else from what 'mlops up' left under MLOPS_HOME.
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 not found, 4 not allowed, 5 the platform does not answer."""
+
+app = typer.Typer(name="mlops", help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+NOUNS = {
+    "model": model.app,
+    "experiment": experiment.app,
+    "run": run.app,
+    "feature": feature.app,
+    "pipeline": pipeline.app,
+    "ab": ab.app,
+    "auth": auth.app,
+    "project": project.app,
+    "audit": audit.app,
+    "events": events.app,
+}
+
+for name, group in NOUNS.items():
+    app.add_typer(group, name=name)
+lineage.add_to(app)
+server.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mlops-platform {version('mlops-platform')}")
+        raise typer.Exit
+
+
+@app.callback()
+def mlops(
+    version: Annotated[  # noqa: ARG001  # its callback has done its work
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    # The text of `mlops --help` is HELP; this only carries the option.
+    return
+
+
+def main() -> None:
+    """The entry point of the distribution."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

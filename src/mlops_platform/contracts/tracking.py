@@ -1,0 +1,283 @@
+"""Wire types of Experiment Tracking."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from mlops_platform.contracts.common import (
+    Answer,
+    AnyFloat,
+    Contract,
+    Description,
+    Id,
+    Integer,
+    JsonObject,
+    Label,
+    Text,
+    Timestamp,
+)
+
+MAX_PARAMS = 1000
+MAX_TAGS = 1000
+MAX_TAG_VALUE = 8000
+MAX_NOTES = 100_000
+MAX_EXPERIMENTS = 200
+MAX_ORDER_KEYS = 4
+
+
+def _no_control_characters(value: str) -> str:
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError("must not contain control characters")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+ExperimentName = Annotated[
+    Text,
+    Field(min_length=1, max_length=500, examples=["model-optimization-2024"]),
+    AfterValidator(_no_control_characters),
+    AfterValidator(_not_blank),
+]
+"""The name of an experiment: any text of 1 to 500 characters; `/` makes folders."""
+
+RunName = Annotated[Text, Field(min_length=1, max_length=500, examples=["lstm_dropout_0.3"]), AfterValidator(_not_blank)]
+"""The name of a run; need not be unique."""
+
+MetricKey = Annotated[Label, AfterValidator(_no_control_characters)]
+"""The key of a metric: 1 to 250 characters, such as `train/loss`."""
+
+KeyValueTags = Annotated[
+    dict[Label, Annotated[Text, Field(max_length=MAX_TAG_VALUE)]],
+    Field(max_length=MAX_TAGS, examples=[{"team": "vision"}]),
+]
+"""Tags: key and text."""
+
+TagChanges = Annotated[
+    dict[Label, Annotated[Text, Field(max_length=MAX_TAG_VALUE)] | None],
+    Field(max_length=MAX_TAGS, examples=[{"team": "vision", "draft": None}]),
+]
+"""Tags to set; null removes one."""
+
+Urn = Annotated[
+    Text,
+    Field(pattern=r"^urn:mlops:[^\s:]{1,64}:[a-z][a-z-]{0,31}:\S{1,300}$", max_length=500),
+    AfterValidator(_no_control_characters),
+]
+"""`urn:mlops:<project>:<kind>:<name or id>`."""
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    SCHEDULED = "SCHEDULED"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+class DeletedFilter(StrEnum):
+    """Whether a list holds what was deleted (and can be restored)."""
+
+    EXCLUDE = "exclude"
+    INCLUDE = "include"
+    ONLY = "only"
+
+
+class ExperimentCreate(Contract):
+    """A new experiment."""
+
+    name: ExperimentName
+    description: Description | None = None
+    tags: KeyValueTags = Field(default_factory=dict)
+
+
+class ExperimentUpdate(Contract):
+    """What to change; a field that is left out stays. A tag that is null is removed."""
+
+    name: ExperimentName | None = None
+    description: Description | None = None
+    tags: TagChanges = Field(default_factory=dict)
+
+
+class Experiment(Answer):
+    """An experiment. `runs` counts its live runs by status."""
+
+    id: Id
+    name: str
+    description: str | None = None
+    tags: dict[str, str]
+    runs: dict[RunStatus, int]
+    run_count: int
+    created_by: str
+    created_at: Timestamp
+    updated_at: Timestamp
+    deleted_at: Timestamp | None = None
+
+
+class RunCreate(Contract):
+    """A new run. Nested parameters are flattened with dots; a name is made up when none is given."""
+
+    run_name: RunName | None = None
+    parameters: JsonObject = Field(default_factory=dict, examples=[{"learning_rate": 0.001, "batch_size": 32}])
+    tags: KeyValueTags = Field(default_factory=dict)
+    parent_run_id: Id | None = None
+    user: Label | None = None
+    start_time: Timestamp | None = None
+    status: RunStatus = RunStatus.RUNNING
+    notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
+
+
+class RunUpdate(Contract):
+    """What to change; a field that is left out stays. A final status sets `end_time` when none is given."""
+
+    run_name: RunName | None = None
+    status: RunStatus | None = None
+    start_time: Timestamp | None = None
+    end_time: Timestamp | None = None
+    notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
+    tags: TagChanges = Field(default_factory=dict)
+
+
+class Run(Answer):
+    """A run with its parameters, tags and the last value of each metric."""
+
+    id: Id
+    experiment_id: Id
+    run_name: str
+    status: RunStatus
+    user: str | None = None
+    start_time: Timestamp | None = None
+    end_time: Timestamp | None = None
+    duration_seconds: float | None = None
+    parent_run_id: Id | None = None
+    notes: str | None = None
+    parameters: dict[str, Any]
+    tags: dict[str, str]
+    metrics: dict[str, AnyFloat]
+    created_at: Timestamp
+    updated_at: Timestamp
+    deleted_at: Timestamp | None = None
+
+
+class Params(Contract):
+    """Parameters to add. They never change: the same value again is fine, another one is a conflict."""
+
+    parameters: JsonObject = Field(examples=[{"optimizer": {"name": "adam", "lr": 0.001}}])
+
+
+class TagUpdate(Contract):
+    """Tags to set; null removes one."""
+
+    tags: TagChanges
+
+
+class MetricPoint(Contract):
+    """The flat body of one observation: every other field is a metric.
+
+    `step` defaults to 0. `timestamp` is RFC 3339 or integer milliseconds; left out, it is the time of arrival.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, AnyFloat]
+
+    step: Integer = 0
+    timestamp: Timestamp | Annotated[int, Field(ge=0)] | None = None
+
+
+class MetricsAccepted(Answer):
+    """What became of the points: `stored` are new, `duplicates` were there already."""
+
+    accepted: int
+    stored: int
+    duplicates: int
+
+
+class Metric(Answer):
+    """What is kept of one metric of a run. `last` is the value of the greatest (step, timestamp, value).
+
+    `min`, `max` and `mean` leave NaN out; they are null when nothing else was logged.
+    """
+
+    key: str
+    last: AnyFloat
+    step: int
+    timestamp: Timestamp
+    min: AnyFloat | None
+    max: AnyFloat | None
+    mean: AnyFloat | None
+    count: int
+
+
+class Point(Answer):
+    """One point of a metric's history."""
+
+    key: str
+    step: int
+    timestamp: Timestamp
+    value: AnyFloat
+
+
+class RunFilter(Contract):
+    """A search over runs. `fields` keeps only these of `parameters`, `metrics` and `tags`, such as `metrics.accuracy`.
+
+    The language of `filter` and `order_by` is described in docs/reference/search-language.md.
+    """
+
+    filter: str = Field("", examples=["metrics.accuracy > 0.9 AND params.learning_rate <= 0.01"])
+    order_by: Annotated[list[str], Field(max_length=MAX_ORDER_KEYS)] = Field(
+        default_factory=list, examples=[["metrics.accuracy DESC"]]
+    )
+    deleted: DeletedFilter = DeletedFilter.EXCLUDE
+    fields: Annotated[list[Label], Field(max_length=1000)] | None = None
+    page_size: Annotated[int, Field(ge=1, le=1000)] = 100
+    page_token: Annotated[str, Field(max_length=20_000)] | None = None
+
+
+class RunSearch(RunFilter):
+    """A search over the runs of some experiments, or of all live ones when none is named."""
+
+    experiment_ids: Annotated[list[Id], Field(max_length=MAX_EXPERIMENTS)] = Field(default_factory=list)
+
+
+class RunInputs(Contract):
+    """What a run read: training sets, feature sets, model versions, other runs."""
+
+    inputs: Annotated[list[Urn], Field(min_length=1, max_length=100)]
+
+
+class LineageStated(Answer):
+    """The facts that were stated; the Model Registry answers for the graph."""
+
+    subject: str
+    relation: str
+    objects: list[str]
+
+
+class Artifact(Answer):
+    """One artifact of a run."""
+
+    path: str
+    size: int
+    sha256: str
+    content_type: str
+    created_at: Timestamp
+
+
+class ArtifactEntry(Answer):
+    """One line of a listing: a file, or a folder with what lies below it."""
+
+    path: str
+    is_folder: bool
+    size: int
+    files: int
+    sha256: str | None = None
+    content_type: str | None = None
+    created_at: Timestamp | None = None

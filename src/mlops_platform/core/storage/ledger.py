@@ -1,0 +1,136 @@
+"""The account of blobs: every byte in the object store is either held by something, or about to be swept.
+
+A blob is written down before its first byte is stored and completed after its last, so a crash at any moment leaves a
+row that says what to remove. Content is shared within a project, never across: who uploads what another project has
+must not be able to tell.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Row, delete, exists, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from mlops_platform.core.clock import Clock
+from mlops_platform.core.crypto.blob_format import BlobAddress, BlobId
+from mlops_platform.core.db.database import Database
+from mlops_platform.core.db.session import ReadSession, WriteSession
+from mlops_platform.core.identity import ProjectId, new_id
+from mlops_platform.core.storage.blob_store import BlobStore, StoredBlob
+from mlops_platform.core.storage.tables import blob_references, blobs
+
+_UNFINISHED_AFTER = timedelta(hours=24)
+_UNHELD_AFTER = timedelta(hours=1)
+_SWEPT_AT_ONCE = 200
+
+
+class BlobState(StrEnum):
+    """`uploading` -> `stored` -> `doomed` -> gone."""
+
+    UPLOADING = "uploading"
+    STORED = "stored"
+    DOOMED = "doomed"
+
+
+class BlobLedger:
+    """Blobs with their account. Bytes go through it; holding and releasing happens in the caller's transaction."""
+
+    def __init__(self, database: Database, store: BlobStore, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self.store = store
+
+    async def write(self, project_id: ProjectId, chunks: AsyncIterator[bytes], *, max_bytes: int) -> StoredBlob:
+        """Store a stream. Until something holds it, the sweeper may take it after an hour."""
+        blob_id = BlobId(new_id())
+        row = {"id": blob_id, "project_id": project_id, "state": BlobState.UPLOADING, "created_at": self._clock.now()}
+        async with self._database.write() as session:
+            await session.execute(insert(blobs).values(row))
+        blob = await self.store.write(project_id, chunks, max_bytes=max_bytes, blob_id=blob_id)
+        async with self._database.write() as session:
+            await session.execute(
+                update(blobs)
+                .where(blobs.c.id == blob_id)
+                .values(
+                    state=BlobState.STORED,
+                    sha256=blob.sha256,
+                    size=blob.size,
+                    is_encrypted=blob.is_encrypted,
+                    created_at=self._clock.now(),
+                )
+            )
+        return blob
+
+    async def hold(self, session: WriteSession, blob: StoredBlob, holder: str) -> StoredBlob:
+        """Hold a blob, or the one of the same content that the project has already; the one that is held."""
+        rows = await session.all(
+            select(blobs)
+            .where(
+                blobs.c.project_id == blob.project_id,
+                blobs.c.sha256 == blob.sha256,
+                blobs.c.state == BlobState.STORED,
+            )
+            .order_by(blobs.c.id)
+            .with_for_update(key_share=True, read=True)
+        )
+        kept = _stored(rows[0]) if rows else blob
+        statement = upsert(blob_references).values(project_id=kept.project_id, holder=holder, blob_id=kept.blob_id)
+        await session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["project_id", "holder"], set_={"blob_id": statement.excluded.blob_id}
+            )
+        )
+        return kept
+
+    async def release(self, session: WriteSession, project_id: ProjectId, holders: Sequence[str]) -> None:
+        """Let go of what these hold; blobs that nothing holds any more are swept."""
+        await session.execute(
+            delete(blob_references).where(blob_references.c.project_id == project_id, blob_references.c.holder.in_(holders))
+        )
+
+    async def held(self, session: ReadSession, project_id: ProjectId, holder: str) -> StoredBlob | None:
+        """The blob that this one holds."""
+        row = await session.first(
+            select(blobs)
+            .join(blob_references, blob_references.c.blob_id == blobs.c.id)
+            .where(blob_references.c.project_id == project_id, blob_references.c.holder == holder)
+        )
+        return _stored(row) if row else None
+
+    async def sweep(self) -> int:
+        """Remove what nothing holds and what died while uploading; how many blobs went."""
+        now = self._clock.now()
+        await self.store.sweep(now - _UNFINISHED_AFTER)
+        doomed = await self._doom(now)
+        for row in doomed:
+            await self.store.delete(BlobAddress(ProjectId(row.project_id), BlobId(row.id)))
+        async with self._database.write() as session:
+            await session.execute(
+                delete(blobs).where(blobs.c.id.in_([row.id for row in doomed]), blobs.c.state == BlobState.DOOMED)
+            )
+        return len(doomed)
+
+    async def _doom(self, now: datetime) -> Sequence[Row[Any]]:
+        """Decide in one transaction, remove after it: from here on nothing can hold them any more."""
+        is_held = exists().where(blob_references.c.blob_id == blobs.c.id)
+        is_dead = or_(
+            blobs.c.state == BlobState.DOOMED,
+            (blobs.c.state == BlobState.UPLOADING) & (blobs.c.created_at < now - _UNFINISHED_AFTER),
+            (blobs.c.state == BlobState.STORED) & (blobs.c.created_at < now - _UNHELD_AFTER) & ~is_held,
+        )
+        async with self._database.write() as session:
+            locked = await session.all(
+                select(blobs.c.id).where(is_dead).limit(_SWEPT_AT_ONCE).with_for_update(skip_locked=True)
+            )
+            # Asked again under the lock: whoever held one meanwhile has committed, and is seen now.
+            chosen = await session.all(select(blobs).where(blobs.c.id.in_([row.id for row in locked]), is_dead))
+            await session.execute(
+                update(blobs).where(blobs.c.id.in_([row.id for row in chosen])).values(state=BlobState.DOOMED)
+            )
+        return chosen
+
+
+def _stored(row: Row[Any]) -> StoredBlob:
+    return StoredBlob(ProjectId(row.project_id), BlobId(row.id), row.sha256, row.size, row.is_encrypted)

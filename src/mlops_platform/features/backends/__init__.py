@@ -1,0 +1,1 @@
+"""The outside that is not SQL: online stores, columnar files, the join engine."""

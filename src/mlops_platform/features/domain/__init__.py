@@ -1,0 +1,1 @@
+"""The rules of features: schemas and their evolution, rows, point-in-time joins, what is served."""

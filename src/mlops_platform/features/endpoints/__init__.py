@@ -1,0 +1,1 @@
+"""HTTP of the Feature Store: path, permission, contract in, contract out."""

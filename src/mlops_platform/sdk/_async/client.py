@@ -1,0 +1,252 @@
+"""HTTP to one service: credential, retries, typed answers and errors."""
+
+import random
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx2
+from pydantic import BaseModel
+from pydantic_core import from_json, to_json
+
+from mlops_platform.contracts.common import Page
+from mlops_platform.sdk._async import backend
+from mlops_platform.sdk.errors import (
+    ConfigurationError,
+    PlatformUnreachable,
+    RequestTimedOut,
+    api_error,
+)
+from mlops_platform.sdk.forking import reset_in_child
+from mlops_platform.sdk.retry import RetryPolicy
+from mlops_platform.sdk.settings import ClientSettings, Service, is_loopback
+from mlops_platform.sdk.wire import plain
+
+A = TypeVar("A", bound=BaseModel)
+
+Content = Callable[[], AsyncIterator[bytes]]
+"""A body that can be read again for another attempt."""
+
+AsyncTransports = httpx2.AsyncBaseTransport | Mapping[Service, httpx2.AsyncBaseTransport]
+
+
+class AsyncPool:
+    """The keep-alive connections of one platform object, made at first use and made anew after a fork."""
+
+    def __init__(self, settings: ClientSettings, transport: AsyncTransports | None) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._client: httpx2.AsyncClient | None = None
+        self._of_the_parent: list[httpx2.AsyncClient] = []
+        reset_in_child(self)
+
+    @property
+    def client(self) -> httpx2.AsyncClient:
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    def _connect(self) -> httpx2.AsyncClient:
+        mounts: dict[str, httpx2.AsyncBaseTransport | None] = {
+            # Calls to this machine never go through a proxy of the environment.
+            f"all://{host}": None
+            for host in ("127.0.0.1", "localhost", "[::1]")
+        }
+        if isinstance(self._transport, Mapping):
+            mounts = {self._settings.urls[service]: transport for service, transport in self._transport.items()}
+        elif self._transport is not None:
+            mounts = {}
+        return httpx2.AsyncClient(
+            transport=self._transport if isinstance(self._transport, httpx2.AsyncBaseTransport) else None,
+            mounts=mounts,
+            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=30.0),
+            headers={"User-Agent": user_agent()},
+        )
+
+    def after_fork_in_child(self) -> None:
+        # Kept, so that nothing closes it: an end-of-TLS message from the child would cut the parent's connection.
+        if self._client is not None:
+            self._of_the_parent.append(self._client)
+        self._client = None
+
+    async def aclose(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+
+class AsyncServiceClient:
+    """One service at one address."""
+
+    def __init__(self, service: Service, pool: AsyncPool, settings: ClientSettings) -> None:
+        self.service = service
+        self.url = settings.urls[service]
+        self._pool = pool
+        self._policy = RetryPolicy(attempts=settings.retries)
+        self._timeout = httpx2.Timeout(settings.timeout_seconds, connect=min(5.0, settings.timeout_seconds))
+        self._headers = _caller_headers(settings, self.url)
+
+    async def get(self, answer: type[A], path: str, *, params: Mapping[str, Any] | None = None) -> A:
+        return answer.model_validate_json((await self.request("GET", path, params=params)).content)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        answer: type[A],
+        *,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> A:
+        response = await self.request(method, path, json=json, params=params, idempotency_key=idempotency_key)
+        return answer.model_validate_json(response.content)
+
+    async def pages(
+        self, answer: type[A], path: str, *, params: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> AsyncIterator[A]:
+        """All items of a list, fetched page by page as they are consumed; at most `limit`."""
+        query = dict(params or {})
+        seen = 0
+        while True:
+            page = Page[answer].model_validate_json((await self.request("GET", path, params=query)).content)  # type: ignore[valid-type]  # the class is known at run time only
+            for item in page.items:
+                yield item
+                seen += 1
+                if limit is not None and seen >= limit:
+                    return
+            if page.next_page_token is None:
+                return
+            query["page_token"] = page.next_page_token
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        content: Content | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> httpx2.Response:
+        """Send, repeat what may be repeated, and return a success whose body has been read."""
+        call = self._call(method, path, params, json=json, content=content, headers=headers, key=idempotency_key)
+        return await self._attempts(call, read=True)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[httpx2.Response]:
+        """A success whose body is still to be read; what breaks from then on is the caller's to repeat."""
+        response = await self._attempts(self._call(method, path, params, headers=headers), read=False)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        *,
+        json: Any = None,
+        content: Content | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+    ) -> Callable[[], httpx2.Request]:
+        """Makes the request anew for each attempt, with the same idempotency key."""
+        sent = {**self._headers, **(headers or {})}
+        if json is not None:
+            content, sent["Content-Type"] = to_json(json, inf_nan_mode="strings", fallback=plain), "application/json"
+        if method == "POST":
+            sent["Idempotency-Key"] = key or uuid4().hex
+        query = {name: value for name, value in (params or {}).items() if value is not None}
+
+        def build() -> httpx2.Request:
+            body = content() if callable(content) else content
+            return self._pool.client.build_request(
+                method, self.url + path, params=query, content=body, headers=sent, timeout=self._timeout
+            )
+
+        return build
+
+    async def _attempts(self, build: Callable[[], httpx2.Request], *, read: bool) -> httpx2.Response:
+        # A POST carries its idempotency key and the other methods are idempotent, so that all may be repeated.
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = await self._pool.client.send(build(), stream=True)
+                if read or not response.is_success:
+                    await response.aread()
+            except httpx2.TransportError as error:
+                wait = self._policy.after_failure(attempt, error, is_repeatable=True, jitter=random.random)
+                if wait is None:
+                    raise self._unreachable(error) from error
+            else:
+                if response.is_success:
+                    return response
+                wait = self._policy.after_answer(
+                    attempt, response.status_code, headers=response.headers, is_repeatable=True, jitter=random.random
+                )
+                if wait is None:
+                    raise self._problem(response)
+            await backend.sleep(wait)
+
+    def _problem(self, response: httpx2.Response) -> Exception:
+        try:
+            body = from_json(response.content)
+        except ValueError:
+            body = None
+        error = api_error(
+            response.status_code,
+            body,
+            url=str(response.url.copy_with(query=None)),
+            request_id=response.headers.get("X-Request-ID"),
+        )
+        if response.status_code == 401 and "Authorization" not in self._headers:
+            error.hint = (
+                "No API key was found: set MLOPS_API_KEY, or MLOPS_HOME to the folder where 'mlops up' keeps its data."
+            )
+        return error
+
+    def _unreachable(self, error: httpx2.TransportError) -> PlatformUnreachable:
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            hint = (
+                "Start it with: mlops up" if is_loopback(self.url) else "Check the address and that the service is running."
+            )
+            return PlatformUnreachable(f"Nothing answers at {self.url} ({self.service.value}).", hint=hint)
+        if isinstance(error, httpx2.TimeoutException):
+            return RequestTimedOut(f"{self.url} did not answer in time.", hint="MLOPS_TIMEOUT_SECONDS sets the limit.")
+        return PlatformUnreachable(f"The connection to {self.url} broke: {str(error) or type(error).__name__}.")
+
+
+def user_agent() -> str:
+    """Who we are, for the access log."""
+    try:
+        ours = version("mlops-platform")
+    except PackageNotFoundError:
+        ours = "dev"
+    return f"mlops-platform/{ours} python/{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _caller_headers(settings: ClientSettings, url: str) -> dict[str, str]:
+    headers = {}
+    credential = settings.credential_for(url)
+    if credential is not None:
+        if not credential.isascii() or not credential.isprintable() or " " in credential:
+            raise ConfigurationError("The API key or token holds characters that no key of the platform has.")
+        headers["Authorization"] = f"Bearer {credential}"
+    if settings.project is not None:
+        headers["X-MLOps-Project"] = settings.project
+    return headers

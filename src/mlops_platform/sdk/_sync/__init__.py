@@ -1,0 +1,1 @@
+"""The client, synchronous: generated from the asynchronous one, apart from `backend`."""

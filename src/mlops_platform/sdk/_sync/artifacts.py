@@ -1,0 +1,120 @@
+# Generated from sdk/_async/artifacts.py by scripts/generate_sync_sdk.py: change that file, then run the script.
+"""Files to and from a service: streamed, hashed on the way, several at a time."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+from pydantic import BaseModel
+
+from mlops_platform.sdk._sync import backend
+from mlops_platform.sdk._sync.client import ServiceClient
+from mlops_platform.sdk.errors import PlatformUnreachable
+from mlops_platform.sdk.files import BlobCache, ChunkReader, Download, LocalFile, collect, landing, place, sha256_of
+from mlops_platform.sdk.progress import transfer
+from mlops_platform.sdk.wire import file_path
+
+A = TypeVar("A", bound=BaseModel)
+
+AT_ONCE = 4
+DOWNLOAD_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A stored file: its logical path, digest, size, and the URL path that answers its content."""
+
+    logical: str
+    sha256: str
+    size_bytes: int
+    url_path: str
+
+
+class Artifacts:
+    """Uploads and downloads over one service."""
+
+    def __init__(self, client: ServiceClient, cache: BlobCache) -> None:
+        self._client = client
+        self._cache = cache
+
+    def upload(
+        self, url_path: str, source: Path, logical: str | None, *, answer: type[A], progress: bool | None
+    ) -> Sequence[A]:
+        """Send a file (as `logical`, or under its own name) or all files below a directory (under `logical/`)."""
+        files = backend.in_thread(collect, source, logical=logical)
+        total = sum(file.size_bytes for file in files)
+        with transfer(f"Uploading {source.name}", total, show=progress) as advance:
+
+            def one(file: LocalFile) -> A:
+                return self._put_file(f"{url_path}/{file_path(file.logical)}", file, answer, advance)
+
+            return backend.for_each(files, one, at_once=AT_ONCE)
+
+    def put_bytes(self, url_path: str, content: bytes, *, answer: type[A], content_type: str) -> A:
+        response = self._client.request("PUT", url_path, content=content, headers={"Content-Type": content_type})
+        return answer.model_validate_json(response.content)
+
+    def download(self, files: Sequence[RemoteFile], directory: Path, *, label: str, progress: bool | None) -> None:
+        """Bring files below `directory`, each verified against its digest."""
+        targets = {file.logical: landing(directory, file.logical) for file in files}
+        with transfer(f"Downloading {label}", sum(file.size_bytes for file in files), show=progress) as advance:
+
+            def one(file: RemoteFile) -> None:
+                blob = self.blob(file, advance)
+                backend.in_thread(place, blob, targets[file.logical])
+
+            backend.for_each(files, one, at_once=AT_ONCE)
+
+    def blob(self, file: RemoteFile, advance: Callable[[int], None]) -> Path:
+        """The content of a file, from the cache when it is there."""
+        found = backend.in_thread(self._cache.find, file.sha256)
+        if found is not None:
+            advance(file.size_bytes)
+            return found
+        download = backend.in_thread(self._cache.begin, file.sha256)
+        try:
+            self._receive(file, download, advance)
+            return backend.in_thread(download.finish)
+        finally:
+            backend.in_thread(download.discard)
+
+    def _receive(self, file: RemoteFile, download: Download, advance: Callable[[int], None]) -> None:
+        # A connection that breaks in the middle goes on from where it broke.
+        for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
+            start = download.received_bytes
+            headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+            try:
+                with self._client.stream("GET", file.url_path, headers=headers) as response:
+                    skipped = _skip(response, start)
+                    for chunk in response.iter_bytes():
+                        fresh, skipped = chunk[skipped:], max(0, skipped - len(chunk))
+                        backend.in_thread(download.write, fresh)
+                        advance(len(fresh))
+                    return
+            except httpx2.TransportError as error:
+                if attempt == DOWNLOAD_ATTEMPTS:
+                    raise PlatformUnreachable(f"The download of {file.logical!r} broke off: {error}.") from error
+                backend.sleep(0.2 * attempt)
+
+    def _put_file(self, url_path: str, file: LocalFile, answer: type[A], advance: Callable[[int], None]) -> A:
+        digest = backend.in_thread(sha256_of, file.path)
+
+        def body() -> Iterator[bytes]:
+            reader = ChunkReader(file.path, advance)
+            while chunk := backend.in_thread(reader.next):
+                yield chunk
+
+        headers: Mapping[str, str] = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(file.size_bytes),
+            "X-Content-SHA256": digest,
+        }
+        response = self._client.request("PUT", url_path, content=body, headers=headers)
+        return answer.model_validate_json(response.content)
+
+
+def _skip(response: httpx2.Response, start: int) -> int:
+    """How many bytes at the beginning of the body we have already: all of them when the server ignored the range."""
+    return 0 if response.status_code == 206 else start

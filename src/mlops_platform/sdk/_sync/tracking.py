@@ -1,0 +1,236 @@
+# Generated from sdk/_async/tracking.py by scripts/generate_sync_sdk.py: change that file, then run the script.
+"""Experiment Tracking: experiments, runs, their metrics and artifacts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from mlops_platform.contracts.common import Page
+from mlops_platform.contracts.tracking import ArtifactEntry, Experiment, Metric, Point, Run, RunSearch
+from mlops_platform.sdk._sync import backend
+from mlops_platform.sdk._sync.artifacts import Artifacts, RemoteFile
+from mlops_platform.sdk._sync.client import Pool, ServiceClient
+from mlops_platform.sdk._sync.runs import ActiveRun
+from mlops_platform.sdk.errors import Conflict, NotFound, missing
+from mlops_platform.sdk.files import BlobCache
+from mlops_platform.sdk.recorder import Recorder
+from mlops_platform.sdk.settings import ClientSettings, Service
+from mlops_platform.sdk.spool import Delivery, Spool
+from mlops_platform.sdk.wire import file_path, given, segment
+
+DELIVERY_SECONDS = 10.0
+
+
+class Tracking:
+    """Experiments and runs.
+
+    ```python
+    with platform.tracking.run("churn", parameters={"lr": 0.01}) as run:
+        run.log_metric("loss", 0.3, step=1)
+    ```
+    """
+
+    def __init__(self, pool: Pool, settings: ClientSettings) -> None:
+        self._client = ServiceClient(Service.TRACKING, pool, settings)
+        self._artifacts = Artifacts(self._client, BlobCache(settings.cache))
+        # The recorder has the spool to fall back on: it asks once, and does not hold up the end of a run for long.
+        quick = replace(settings, retries=1, timeout_seconds=min(DELIVERY_SECONDS, settings.timeout_seconds))
+        self._delivery_client = ServiceClient(Service.TRACKING, pool, quick)
+        self._spool = Spool(settings.spool, self._client.url, settings.project)
+        self._recorder: Recorder | None = None
+
+    # Experiments
+
+    def create_experiment(
+        self, name: str, *, description: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> Experiment:
+        body = given(name=name, description=description, tags=tags)
+        return self._client.send("POST", "/api/experiments", Experiment, json=body)
+
+    def experiment(self, name_or_id: str) -> Experiment:
+        """One experiment, by id or by name."""
+        if _is_id(name_or_id):
+            return self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
+        found = self._client.get(Page[Experiment], "/api/experiments", params={"name": name_or_id})
+        if not found.items:
+            return self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
+        return found.items[0]
+
+    def ensure_experiment(self, name_or_id: str) -> Experiment:
+        """The experiment, which is made when it is absent; many processes may ask at once."""
+        if _is_id(name_or_id):
+            return self.experiment(name_or_id)
+        try:
+            return self.experiment(name_or_id)
+        except NotFound:
+            try:
+                return self.create_experiment(name_or_id)
+            except Conflict:
+                return self.experiment(name_or_id)
+
+    def experiments(self, *, limit: int | None = None) -> Iterator[Experiment]:
+        return self._client.pages(Experiment, "/api/experiments", limit=limit)
+
+    def update_experiment(self, name_or_id: str, **changes: Any) -> Experiment:
+        """Change `name`, `description` or `tags`."""
+        found = self.experiment(name_or_id)
+        return self._client.send("PATCH", f"/api/experiments/{found.id}", Experiment, json=changes)
+
+    def delete_experiment(self, name_or_id: str) -> None:
+        """Delete softly; `restore_experiment` takes it back."""
+        found = self.experiment(name_or_id)
+        self._client.request("DELETE", f"/api/experiments/{found.id}")
+
+    def restore_experiment(self, experiment_id: str) -> Experiment:
+        return self._client.send("POST", f"/api/experiments/{segment(experiment_id)}/restore", Experiment)
+
+    # Runs
+
+    @contextmanager
+    def run(
+        self,
+        experiment: str,
+        *,
+        run_name: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent_run_id: str | None = None,
+    ) -> Iterator[ActiveRun]:
+        """A run that ends with the block: finished, failed when the block raised, killed on Ctrl-C."""
+        started = self.start_run(
+            experiment, run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id
+        )
+        with started:
+            yield started
+
+    def start_run(
+        self,
+        experiment: str,
+        *,
+        run_name: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent_run_id: str | None = None,
+    ) -> ActiveRun:
+        """The same without a block, for notebooks: call `finish()`."""
+        found = self.ensure_experiment(experiment)
+        body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id)
+        info = self._client.send("POST", f"/api/experiments/{found.id}/runs", Run, json=body)
+        return ActiveRun(info, self._recording(), self._artifacts)
+
+    def resume_run(self, run_id: str) -> ActiveRun:
+        """Go on recording a run, also from another process."""
+        return ActiveRun(self.get_run(run_id), self._recording(), self._artifacts)
+
+    def get_run(self, run_id: str) -> Run:
+        return self._client.get(Run, _run(run_id))
+
+    def update_run(self, run_id: str, **changes: Any) -> Run:
+        """Change `run_name`, `status`, `start_time`, `end_time`, `notes` or `tags`."""
+        return self._client.send("PATCH", _run(run_id), Run, json=changes)
+
+    def delete_run(self, run_id: str) -> None:
+        self._client.request("DELETE", _run(run_id))
+
+    def restore_run(self, run_id: str) -> Run:
+        return self._client.send("POST", f"{_run(run_id)}/restore", Run)
+
+    def search(
+        self,
+        filter: str = "",  # noqa: A002  # the word of the wire
+        *,
+        experiments: Sequence[str] = (),
+        order_by: Sequence[str] = (),
+        fields: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Run]:
+        """Runs that match, such as `search("metrics.accuracy > 0.9", order_by=["metrics.accuracy DESC"])`."""
+        ids = [(self.experiment(name)).id for name in experiments]
+        size = min(limit or 100, 1000)
+        query = RunSearch(experiment_ids=ids, filter=filter, order_by=list(order_by), page_size=size)
+        body = query.model_dump(mode="json", exclude_unset=True) | given(fields=fields)
+        seen = 0
+        while True:
+            page = self._client.send("POST", "/api/runs/search", Page[Run], json=body)
+            for run in page.items:
+                yield run
+                seen += 1
+                if limit is not None and seen >= limit:
+                    return
+            if page.next_page_token is None:
+                return
+            body["page_token"] = page.next_page_token
+
+    def metrics(self, run_id: str) -> Sequence[Metric]:
+        """What is kept of each metric: last, least, greatest, mean."""
+        response = self._client.request("GET", f"{_run(run_id)}/metrics")
+        return TypeAdapter(list[Metric]).validate_json(response.content)
+
+    def history(self, run_id: str, key: str, *, limit: int | None = None) -> Iterator[Point]:
+        """All points of one metric, in order of step and time."""
+        return self._client.pages(Point, f"{_run(run_id)}/metrics/{file_path(key)}", limit=limit)
+
+    # Artifacts
+
+    def artifacts(self, run_id: str, path: str = "") -> Iterator[ArtifactEntry]:
+        """What lies in one folder of a run's artifacts."""
+        return self._client.pages(ArtifactEntry, f"{_run(run_id)}/artifacts", params=given(path=path or None))
+
+    def download_artifacts(
+        self, run_id: str, path: str = "", *, to: Path | str = ".", progress: bool | None = None
+    ) -> Path:
+        """Bring a file, or a folder with all that lies below it, into the directory `to`; verified and cached."""
+        files = [
+            RemoteFile(entry.path, entry.sha256 or "", entry.size, f"{_run(run_id)}/artifacts/{file_path(entry.path)}")
+            for entry in self._files(run_id, path)
+        ]
+        if not files:
+            raise missing(f"Run {run_id} has no artifact at {path!r}.")
+        self._artifacts.download(files, Path(to), label=path or run_id, progress=progress)
+        return Path(to) / path
+
+    def _files(self, run_id: str, path: str) -> Iterator[ArtifactEntry]:
+        folders = [path]
+        while folders:
+            for entry in self.artifacts(run_id, folders.pop()):
+                if entry.is_folder:
+                    folders.append(entry.path)
+                else:
+                    yield entry
+
+    # What waits
+
+    def sync(self) -> tuple[int, int]:
+        """Send what earlier processes could not deliver. Answers how many requests were delivered and how many remain."""
+        return backend.in_thread(self._recording().sync)
+
+    def close(self) -> None:
+        if self._recorder is not None:
+            backend.in_thread(self._recorder.close)
+
+    def _recording(self) -> Recorder:
+        if self._recorder is None:
+            outside = backend.Outside()
+
+            def send(delivery: Delivery) -> None:
+                def request() -> None:
+                    self._delivery_client.request(
+                        delivery.method, delivery.path, json=delivery.body, idempotency_key=delivery.idempotency_key
+                    )
+
+                outside.call(request, timeout_seconds=2 * DELIVERY_SECONDS)
+
+            self._recorder = Recorder(send, self._spool)
+        return self._recorder
+
+
+def _run(run_id: str) -> str:
+    return f"/api/runs/{segment(run_id)}"
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 32 and all(character in "0123456789abcdef" for character in text)

@@ -1,0 +1,109 @@
+"""Serving one or more apps in one event loop, and ending all of them together."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+
+from mlops_platform.core.http.app import ServiceApp
+from mlops_platform.core.jobs.runner import Runner
+from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.server.catalog import Entry
+
+log = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.005
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn that leaves signals alone: with five in one loop, nothing after `serve` would ever run."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(runtime: Runtime, bound: Sequence[tuple[Entry, socket.socket]]) -> AsyncIterator[list[ServiceApp]]:
+    """Apps that answer, with their background duties, until the block ends; then they drain."""
+    async with AsyncExitStack() as stack:
+        apps = [ServiceApp(entry.service, runtime) for entry, _ in bound]
+        duties = []
+        for app in apps:
+            state = await stack.enter_async_context(app.running())
+            duties += [(duty, state) for duty in app.service.duties]
+        runner = Runner(runtime, duties)
+        runner.start()
+        stack.push_async_callback(runner.stop)
+        servers = [_server(app, runtime) for app in apps]
+        running = [
+            asyncio.create_task(server.serve(sockets=[sock]), name=f"serve-{entry.service.name}")
+            for server, (entry, sock) in zip(servers, bound, strict=True)
+        ]
+        try:
+            await _all_started(servers, running)
+            yield apps
+        finally:
+            runtime.signals.stop()
+            for server in servers:
+                server.should_exit = True
+            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*(app.edge.drain(runtime.settings.drain_seconds) for app in apps))
+
+
+@contextmanager
+def stop_signals(on_signal: Callable[[], None]) -> Iterator[None]:
+    """Call `on_signal` at Ctrl-C and SIGTERM, within the block."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run on uvloop where there is one: without it a bare route does half."""
+    with contextlib.ExitStack() as stack:
+        runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
+        runner.run(main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415  # not on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _server(app: ServiceApp, runtime: Runtime) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=max(1, int(runtime.settings.drain_seconds)),
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    return _Server(config)
+
+
+async def _all_started(servers: Sequence[_Server], running: Sequence[asyncio.Task[None]]) -> None:
+    while not all(server.started for server in servers):
+        for task in running:
+            if task.done():
+                await task
+        await asyncio.sleep(_POLL_SECONDS)

@@ -1,0 +1,22 @@
+"""Experiment Tracking, as `server/` knows it."""
+
+from contextlib import AbstractAsyncContextManager
+
+from mlops_platform.core.http.service import Service
+from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.tracking.endpoints import experiments, metrics, runs, search
+from mlops_platform.tracking.service.ingest import MetricIngest
+
+
+def _state(runtime: Runtime) -> AbstractAsyncContextManager[MetricIngest]:
+    return MetricIngest(runtime.database).running()
+
+
+SERVICE = Service(
+    name="experiment-tracking",
+    title="Experiment Tracking",
+    description="Experiments, runs, parameters, metrics and artifacts: what was tried, with what, and how it went.",
+    routers=(experiments.router, search.router, runs.router, metrics.router),
+    hot_routes=metrics.HOT_ROUTES,
+    state=_state,
+)

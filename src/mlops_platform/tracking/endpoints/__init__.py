@@ -1,0 +1,1 @@
+"""HTTP of Experiment Tracking."""

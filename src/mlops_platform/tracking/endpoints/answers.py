@@ -1,0 +1,65 @@
+"""From rows to what goes out."""
+
+from mlops_platform.contracts.tracking import Experiment, Metric, Point, Run, RunStatus
+from mlops_platform.core.db.session import Record
+from mlops_platform.tracking.repository.runs import RunData
+
+
+def to_experiment(row: Record) -> Experiment:
+    """An experiment with the counts of its runs."""
+    counts = {RunStatus(status): count for status, count in (row.runs or {}).items() if count}
+    return Experiment(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        tags=row.tags,
+        runs=counts,
+        run_count=sum(counts.values()),
+        created_by=row.created_by,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        deleted_at=row.deleted_at,
+    )
+
+
+def to_run(row: Record, data: RunData) -> Run:
+    """A run with what hangs on it."""
+    has_ended = row.start_time is not None and row.end_time is not None
+    return Run(
+        id=row.id,
+        experiment_id=row.experiment_id,
+        run_name=row.name,
+        status=RunStatus(row.status),
+        user=row.user_name,
+        start_time=row.start_time,
+        end_time=row.end_time,
+        duration_seconds=(row.end_time - row.start_time).total_seconds() if has_ended else None,
+        parent_run_id=row.parent_run_id,
+        notes=row.notes,
+        parameters=data.params,
+        tags=data.tags,
+        metrics=data.metrics,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        deleted_at=row.deleted_at,
+    )
+
+
+def to_metric(row: Record) -> Metric:
+    """What is kept of a metric."""
+    numbers = row.count - row.nan_count
+    return Metric(
+        key=row.key,
+        last=row.last_value,
+        step=row.last_step,
+        timestamp=row.last_timestamp,
+        min=row.min_value,
+        max=row.max_value,
+        mean=row.total / numbers if numbers else None,
+        count=row.count,
+    )
+
+
+def to_point(row: Record, key: str) -> Point:
+    """One point."""
+    return Point(key=key, step=row.step, timestamp=row.timestamp, value=row.value)

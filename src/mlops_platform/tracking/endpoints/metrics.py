@@ -1,0 +1,151 @@
+"""HTTP of metrics: the hot path that takes points in, and the reads."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Path, Query, Request
+
+from mlops_platform.contracts.common import Page
+from mlops_platform.contracts.tracking import Metric, MetricPoint, MetricsAccepted, Point
+from mlops_platform.core.db.session import ReadSession
+from mlops_platform.core.errors import ContentTooLarge, TooManyRequests, UnsupportedMediaType
+from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, StateOf
+from mlops_platform.core.http.pages import PageOf, PageRequest
+from mlops_platform.core.http.routing import is_json, platform_router, read_json
+from mlops_platform.core.http.service import HotRequest, HotResponse, HotRoute
+from mlops_platform.core.identity import Principal
+from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.tracking.domain.ids import is_id
+from mlops_platform.tracking.domain.points import read_points
+from mlops_platform.tracking.endpoints.answers import to_metric, to_point
+from mlops_platform.tracking.endpoints.places import LONG, SHORT, Place, RunPlace, on_run
+from mlops_platform.tracking.errors import MetricNotFound, RunDeleted, RunNotFound
+from mlops_platform.tracking.repository import metrics
+from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ
+from mlops_platform.tracking.repository.metrics import IngestItem
+from mlops_platform.tracking.repository.runs import RunReader
+from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
+from mlops_platform.tracking.service.ingest import MetricIngest
+
+router = platform_router(tags=["metrics"])
+
+MetricName = Annotated[str, Path(min_length=1, max_length=250, description="The metric's key; it may hold slashes.")]
+_SCHEMA = MetricPoint.model_json_schema()
+_EXAMPLE = {"accuracy": 0.95, "precision": 0.92, "recall": 0.98, "step": 100}
+_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"anyOf": [_SCHEMA, {"type": "array", "items": _SCHEMA}]}, "example": _EXAMPLE}
+    },
+}
+
+
+@on_run(
+    router,
+    "POST",
+    "/metrics",
+    permission=EXPERIMENTS_WRITE,
+    errors=(RunDeleted, ContentTooLarge, TooManyRequests),
+    openapi_extra={"requestBody": _BODY},
+)
+async def log_metrics(
+    place: Place, request: Request, caller: Caller, runtime: RuntimeOf, state: StateOf
+) -> MetricsAccepted:
+    """Add points: one flat object, or a list of them. Answered once they are durable.
+
+    Every field but `step` and `timestamp` is a metric. A request may be sent again: a point is identified by run, key,
+    step, timestamp and value, or without the timestamp when none was given.
+    """
+    return await _accept(place, await request.json(), caller, runtime, state)
+
+
+async def log_metrics_hot(request: HotRequest) -> HotResponse:
+    """The same, before FastAPI."""
+    parameters = request.path_params
+    place = RunPlace(parameters["run_id"], parameters.get("experiment_id"))
+    if not is_id(place.run_id) or not (place.experiment_id is None or is_id(place.experiment_id)):
+        raise RunNotFound.of(place.run_id, experiment_id=place.experiment_id)
+    content_type = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
+    if not is_json(content_type.decode("latin-1")):
+        raise UnsupportedMediaType(
+            f"This route reads JSON, and the content type is {content_type.decode('latin-1')!r}.",
+            hint="Send the header 'Content-Type: application/json'.",
+        )
+    settings = request.runtime.settings
+    body = read_json(await request.body(settings.max_body_bytes), settings.max_json_depth)
+    accepted = await _accept(place, body, request.principal, request.runtime, request.state)
+    return HotResponse(msgspec.json.encode(accepted.model_dump()))
+
+
+HOT_ROUTES = tuple(HotRoute("POST", f"{form}/metrics", EXPERIMENTS_WRITE, log_metrics_hot) for form in (SHORT, LONG))
+
+
+async def _accept(
+    place: RunPlace, body: Any, principal: Principal, runtime: Runtime, ingest: MetricIngest
+) -> MetricsAccepted:
+    points = read_points(body, now=runtime.clock.now())
+    if principal.name_patterns(EXPERIMENTS_WRITE) is not None:
+        await _check_name(place, principal, runtime)
+    stored = await ingest.add(IngestItem(principal.project, place.run_id, place.experiment_id, points))
+    return MetricsAccepted(accepted=len(points), stored=stored, duplicates=len(points) - stored)
+
+
+async def _check_name(place: RunPlace, principal: Principal, runtime: Runtime) -> None:
+    """Only for those whose grants are limited to experiments of certain names."""
+    async with runtime.database.read() as session:
+        row = await RunReader(session, principal).run(place.run_id, experiment_id=place.experiment_id)
+    if row is None:
+        raise RunNotFound.of(place.run_id, experiment_id=place.experiment_id)
+    principal.require(EXPERIMENTS_WRITE, row.experiment_name)
+
+
+@on_run(router, "GET", "/metrics", permission=EXPERIMENTS_READ)
+async def list_metrics(place: Place, caller: Caller, session: Reading) -> list[Metric]:
+    """What is kept of each metric of the run: last, min, max, mean, count."""
+    await _check_run(place, caller, session)
+    return [to_metric(row) for row in await metrics.of_run(session, caller, place.run_id)]
+
+
+@on_run(router, "GET", "/metric-points", permission=EXPERIMENTS_READ)
+async def read_points_of_metrics(
+    place: Place,
+    caller: Caller,
+    session: Reading,
+    page: PageOf,
+    key: Annotated[list[str], Query(min_length=1, max_length=100, description="The metrics' keys.")],
+) -> Page[Point]:
+    """The exact points of several metrics, one metric after the other, each by step, timestamp and value."""
+    await _check_run(place, caller, session)
+    return await _points(place, set(key), caller, session, page)
+
+
+@on_run(router, "GET", "/metrics/{key:path}", permission=EXPERIMENTS_READ, errors=(MetricNotFound,))
+async def read_points_of_metric(
+    place: Place, key: MetricName, caller: Caller, session: Reading, page: PageOf
+) -> Page[Point]:
+    """The exact points of one metric, by step, timestamp and value."""
+    await _check_run(place, caller, session)
+    answer = await _points(place, {key}, caller, session, page)
+    if not answer.items and page.after is None:
+        raise MetricNotFound(
+            f"The run {place.run_id!r} has no metric {key!r}.", hint=f"GET /api/runs/{place.run_id}/metrics lists them."
+        )
+    return answer
+
+
+async def _points(
+    place: RunPlace, keys: set[str], caller: Principal, session: ReadSession, page: PageRequest
+) -> Page[Point]:
+    ids = await metrics.key_ids(session, caller, keys)
+    names = {number: name for name, number in ids.items()}
+    rows = await metrics.history(session, caller, place.run_id, list(names), limit=page.size + 1, after=page.after)
+    return page.answer(
+        rows,
+        lambda row: to_point(row, names[row.key_id]),
+        lambda row: (row.key_id, row.step, row.timestamp, row.value),
+    )
+
+
+async def _check_run(place: RunPlace, caller: Principal, session: ReadSession) -> None:
+    if await RunReader(session, caller).run(place.run_id, experiment_id=place.experiment_id) is None:
+        raise RunNotFound.of(place.run_id, experiment_id=place.experiment_id)

@@ -1,0 +1,196 @@
+"""The tree of a filter as SQL conditions on `runs`. Two-valued: a comparison with what is absent is false, never NULL."""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Double, FromClause, Text, and_, cast, exists, extract, false, func, not_, or_, true
+
+from mlops_platform.core.identity import Principal
+from mlops_platform.core.query.tree import And, Comparator, Compare, Expression, Field, IsNull, Like, Not, OneOf, Or, Value
+from mlops_platform.tracking.domain.ids import is_id
+from mlops_platform.tracking.domain.search import METRICS, PARAMS, TAGS
+from mlops_platform.tracking.tables import SORTED_LENGTH, run_metrics, run_params, run_tags, runs
+
+NAN = math.nan
+SUMMARY_COLUMNS = {"last": "last_value", "min": "min_value", "max": "max_value", "count": "count"}
+Column = ColumnElement[Any]
+Condition = ColumnElement[bool]
+Leaf = Compare | OneOf | Like | IsNull
+
+ATTRIBUTES: Mapping[str, Column] = {
+    "run_id": runs.c.id,
+    "run_name": runs.c.name,
+    "status": runs.c.status,
+    "user": runs.c.user_name,
+    "start_time": runs.c.start_time,
+    "end_time": runs.c.end_time,
+    "created_at": runs.c.created_at,
+    "updated_at": runs.c.updated_at,
+    "duration_seconds": cast(extract("epoch", runs.c.end_time - runs.c.start_time), Double),
+    "parent_run_id": runs.c.parent_run_id,
+    "experiment_id": runs.c.experiment_id,
+}
+NEVER_NULL = frozenset({"run_id", "run_name", "status", "created_at", "updated_at", "experiment_id"})
+IDS = frozenset({"run_id", "parent_run_id", "experiment_id"})
+OPERATORS: Mapping[Comparator, Callable[[Any, Any], Any]] = {
+    Comparator.EQ: operator.eq,
+    Comparator.NE: operator.ne,
+    Comparator.LT: operator.lt,
+    Comparator.LE: operator.le,
+    Comparator.GT: operator.gt,
+    Comparator.GE: operator.ge,
+}
+TABLES: Mapping[str, Any] = {METRICS: run_metrics, PARAMS: run_params, TAGS: run_tags}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a condition is written for.
+
+    `key_ids` are the numbers of the metric keys. `joined` holds the tables that the statement joins for one key already
+    (None: it takes only runs that lack the key), so that a condition on that key needs no look-up of its own.
+    """
+
+    principal: Principal
+    key_ids: Mapping[str, int]
+    joined: Mapping[tuple[str, str], FromClause | None] = field(default_factory=dict)
+
+    def row_of(self, collection: str, key: str, table: FromClause) -> Condition:
+        """The condition that a row of a collection's table is the one of this run and key."""
+        same_key = table.c.key_id == self.key_ids.get(key, 0) if collection == METRICS else table.c.key == key
+        return and_(
+            table.c.project_id == self.principal.project,
+            table.c.experiment_id == runs.c.experiment_id,
+            same_key,
+            table.c.run_id == runs.c.id,
+        )
+
+
+def condition(tree: Expression | None, scope: Scope) -> Condition:
+    """The whole filter."""
+    match tree:
+        case None:
+            return true()
+        case And(terms):
+            return and_(*(condition(term, scope) for term in terms))
+        case Or(terms):
+            return or_(*(condition(term, scope) for term in terms))
+        case Not(term):
+            return not_(condition(term, scope))
+        case _:
+            return _leaf(tree, scope)
+
+
+def value_of(field: Field, table: FromClause) -> Column:
+    """What a key of a collection is compared by: the value, or the summary that was asked for."""
+    if field.collection != METRICS:
+        return table.c.value if field.collection == TAGS else table.c.text
+    if field.summary == "mean":
+        return table.c.total / func.nullif(table.c.count - table.c.nan_count, 0)
+    return table.c[SUMMARY_COLUMNS[field.summary or "last"]]
+
+
+def _leaf(leaf: Leaf, scope: Scope) -> Condition:
+    if isinstance(leaf, IsNull) and not leaf.negated:
+        return not_(_leaf(IsNull(leaf.field, negated=True), scope))
+    if leaf.field.collection is None:
+        return _on_attribute(leaf)
+    place = (leaf.field.collection, leaf.field.name)
+    if place in scope.joined:
+        table = scope.joined[place]
+        return false() if table is None else _on_row(leaf, table)
+    table = TABLES[leaf.field.collection].alias()
+    return exists().where(scope.row_of(*place, table), _on_row(leaf, table))
+
+
+def _on_attribute(leaf: Leaf) -> Condition:
+    column = ATTRIBUTES[leaf.field.name]
+    if isinstance(leaf, IsNull):
+        return true() if leaf.field.name in NEVER_NULL else column.is_not(None)
+    found = _on_id(leaf, column) if leaf.field.name in IDS else _on_value(leaf, column)
+    return found if leaf.field.name in NEVER_NULL else and_(column.is_not(None), found)
+
+
+def _on_id(leaf: Compare | OneOf | Like, column: Column) -> Condition:
+    values = leaf.values if isinstance(leaf, OneOf) else (leaf.value,) if isinstance(leaf, Compare) else ("",)
+    if all(is_id(str(value)) for value in values):
+        return _on_value(leaf, column)
+    return _on_value(leaf, func.replace(cast(column, Text), "-", ""))
+
+
+def _on_row(leaf: Leaf, table: FromClause) -> Condition:
+    column = value_of(leaf.field, table)
+    if isinstance(leaf, IsNull):
+        return column.is_not(None)
+    match leaf.field.collection:
+        case "metrics":
+            return and_(column.is_not(None), _on_number(leaf, column))
+        case "params":
+            return _on_param(leaf, table)
+        case _:
+            return _on_text(leaf, column)
+
+
+def _on_param(leaf: Compare | OneOf | Like, table: FromClause) -> Condition:
+    if isinstance(leaf, OneOf):
+        matches = or_(*(_equals_param(value, table) for value in leaf.values))
+        return not_(matches) if leaf.negated else matches
+    if isinstance(leaf, Like):
+        return _on_text(leaf, table.c.text)
+    if leaf.comparator in {Comparator.EQ, Comparator.NE}:
+        matches = _equals_param(leaf.value, table)
+        return matches if leaf.comparator is Comparator.EQ else not_(matches)
+    if isinstance(leaf.value, str):
+        return and_(table.c.number.is_(None), _on_text(leaf, table.c.text))
+    return and_(table.c.number.is_not(None), _compare(leaf, table.c.number))
+
+
+def _equals_param(value: Value, table: FromClause) -> Condition:
+    if isinstance(value, bool):
+        return and_(table.c.kind == "bool", _same_text(table.c.text, "true" if value else "false"))
+    if isinstance(value, int | float):
+        return and_(table.c.number.is_not(None), table.c.number == float(value))
+    return _same_text(table.c.text, str(value))
+
+
+def _same_text(column: Column, value: str) -> Condition:
+    """Equality, with its first characters beside it, which is what the index holds."""
+    return and_(func.left(column, SORTED_LENGTH) == value[:SORTED_LENGTH], column == value)
+
+
+def _on_text(leaf: Compare | OneOf | Like, column: Column) -> Condition:
+    match leaf:
+        case Compare(_, Comparator.EQ, value):
+            return _same_text(column, str(value))
+        case OneOf(_, values, negated=False):
+            return or_(*(_same_text(column, str(value)) for value in values))
+        case _:
+            return _on_value(leaf, column)
+
+
+def _on_number(leaf: Compare | OneOf | Like, column: Column) -> Condition:
+    """PostgreSQL sorts NaN above everything; here it is neither greater nor less than a number."""
+    found = _on_value(leaf, column)
+    if isinstance(leaf, Compare) and leaf.comparator in {Comparator.GT, Comparator.GE}:
+        return and_(found, column < NAN)
+    return found
+
+
+def _on_value(leaf: Compare | OneOf | Like, column: Column) -> Condition:
+    match leaf:
+        case Compare():
+            return _compare(leaf, column)
+        case OneOf(_, values, negated):
+            return column.not_in(values) if negated else column.in_(values)
+        case Like(_, pattern, ignores_case, negated):
+            # ESCAPE '' : a backslash is a backslash, so that no pattern can end in half an escape.
+            found = column.ilike(pattern, escape="") if ignores_case else column.like(pattern, escape="")
+            return not_(found) if negated else found
+
+
+def _compare(leaf: Compare, column: Column) -> Condition:
+    compared: Condition = OPERATORS[leaf.comparator](column, leaf.value)
+    return compared

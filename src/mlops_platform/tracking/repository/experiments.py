@@ -1,0 +1,143 @@
+"""Statements on experiments."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, insert, or_, select, true, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from mlops_platform.contracts.tracking import DeletedFilter
+from mlops_platform.core.auth.visibility import in_project, names_allowed, visible_to
+from mlops_platform.core.db.session import ReadSession, Record, WriteSession, violated_constraint
+from mlops_platform.core.identity import Permission, Principal
+from mlops_platform.tracking.repository.keyset import beyond
+from mlops_platform.tracking.tables import experiments, run_counts
+
+EXPERIMENTS_READ = Permission("experiments:read")
+LIVE_NAME = "experiments_live_name_key"
+SHARDS = 8
+
+
+def readable(principal: Principal) -> ColumnElement[bool]:
+    """The condition on `experiments` for what the principal may read by its name."""
+    allowed = names_allowed(principal, EXPERIMENTS_READ, experiments.c.name)
+    return true() if allowed is None else allowed
+
+
+class ExperimentReader:
+    """Reads: everything starts from what the principal may see."""
+
+    def __init__(self, session: ReadSession, principal: Principal) -> None:
+        self._session = session
+        self._principal = principal
+
+    async def experiment(self, experiment_id: str) -> Record | None:
+        """One experiment, deleted or not, with the counts of its runs."""
+        return await self._session.first(self._counted().where(experiments.c.id == experiment_id))
+
+    async def experiments(
+        self,
+        *,
+        name: str | None,
+        prefix: str | None,
+        tags: Sequence[str],
+        deleted: DeletedFilter,
+        after: tuple[Any, ...] | None,
+        limit: int,
+    ) -> Sequence[Record]:
+        """Experiments by name. A tag is `key` or `key:value`."""
+        statement = self._counted()
+        if name is not None:
+            statement = statement.where(experiments.c.name == name)
+        if prefix:
+            statement = statement.where(experiments.c.name.startswith(prefix, autoescape=True))
+        for tag in tags:
+            statement = statement.where(_tagged(tag))
+        match deleted:
+            case DeletedFilter.EXCLUDE:
+                statement = statement.where(experiments.c.deleted_at.is_(None))
+            case DeletedFilter.ONLY:
+                statement = statement.where(experiments.c.deleted_at.is_not(None))
+        place = (experiments.c.name, experiments.c.id)
+        if after is not None:
+            statement = statement.where(beyond(place, after))
+        return await self._session.all(statement.order_by(*place).limit(limit))
+
+    def _counted(self) -> Select[Any]:
+        by_status = (
+            select(run_counts.c.status, cast(func.sum(run_counts.c.runs), BigInteger).label("runs"))
+            .where(run_counts.c.experiment_id == experiments.c.id)
+            .group_by(run_counts.c.status)
+            .correlate(experiments)
+            .subquery("by_status")
+        )
+        counts = select(func.jsonb_object_agg(by_status.c.status, by_status.c.runs)).scalar_subquery()
+        return visible_to(self._principal, experiments).where(readable(self._principal)).add_columns(counts.label("runs"))
+
+
+class ExperimentRepository(ExperimentReader):
+    """Writes, within the same limits."""
+
+    def __init__(self, session: WriteSession, principal: Principal) -> None:
+        super().__init__(session, principal)
+        self._session: WriteSession = session
+
+    async def add(self, values: Mapping[str, Any]) -> bool:
+        """Insert; False when a live experiment has the name."""
+        row = {**values, "project_id": self._principal.project}
+        return await self._keeping_names_unique(insert(experiments).values(row))
+
+    async def change(self, experiment_id: str, values: Mapping[str, Any]) -> bool:
+        """Change columns; False when a live experiment has the name."""
+        mine = in_project(self._principal, experiments)
+        return await self._keeping_names_unique(
+            update(experiments).where(mine, experiments.c.id == experiment_id).values(values)
+        )
+
+    async def hold(self, experiment_id: str) -> Record | None:
+        """The row, held until the commit."""
+        statement = visible_to(self._principal, experiments).where(experiments.c.id == experiment_id)
+        return await self._session.first(statement.where(readable(self._principal)).with_for_update())
+
+    async def count(self, experiment_id: str, run_id: str, changes: Mapping[str, int]) -> None:
+        """Add to the counts by status. Sharded by run, so that runs made at once do not queue for one row."""
+        given = [
+            {
+                "project_id": self._principal.project,
+                "experiment_id": experiment_id,
+                "shard": int(run_id[-2:], 16) % SHARDS,
+                "status": status,
+                "runs": change,
+            }
+            for status, change in sorted(changes.items())
+            if change
+        ]
+        if not given:
+            return
+        statement = upsert(run_counts).values(given)
+        await self._session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["experiment_id", "shard", "status"],
+                set_={"runs": run_counts.c.runs + statement.excluded.runs},
+            )
+        )
+
+    async def _keeping_names_unique(self, statement: Any) -> bool:
+        try:
+            async with self._session.savepoint():
+                await self._session.execute(statement)
+        except IntegrityError as error:
+            if violated_constraint(error) == LIVE_NAME:
+                return False
+            raise
+        return True
+
+
+def _tagged(tag: str) -> ColumnElement[bool]:
+    """A key may hold colons itself, so `a:b` is the key `a` with the value `b`, or the key `a:b`."""
+    key, colon, value = tag.partition(":")
+    has_key: ColumnElement[bool] = experiments.c.tags.has_key(tag)
+    if not colon:
+        return has_key
+    return or_(experiments.c.tags.contains({key: value}), has_key)

@@ -1,0 +1,217 @@
+"""Metric points and what is kept of each metric: the bulk insert of the hot path, and the reads.
+
+One statement stores any number of requests: it joins the live runs, inserts the points that are new, and folds exactly
+those into `run_metrics`. Everything is sorted by key first, so that replicas that write to the same run wait for each
+other in one order and never deadlock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Double, Integer, Row, Select, Text, and_, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
+
+from mlops_platform.core.auth.visibility import visible_to
+from mlops_platform.core.db.schema import UtcTime
+from mlops_platform.core.db.session import ReadSession, WriteSession
+from mlops_platform.core.identity import Principal
+from mlops_platform.tracking.domain.points import Points, joined
+from mlops_platform.tracking.repository.keyset import beyond
+from mlops_platform.tracking.tables import metric_keys, metric_points, run_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class IngestItem:
+    """The points of one request, for one run of one project; `experiment_id` when the path named it."""
+
+    project_id: str
+    run_id: str
+    experiment_id: str | None
+    points: Points
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOutcome:
+    """What became of one item: was its run found, was it live, how many of its points were new."""
+
+    found: bool
+    live: bool
+    stored: int
+
+
+KeyIds = dict[tuple[str, str], int]
+"""(project, metric key) to the key's number."""
+
+_INTERN = text("""
+    WITH given AS (
+        SELECT DISTINCT g.project_id, g.name
+        FROM unnest(:projects, :runs, :names) AS g(project_id, run_id, name)
+        JOIN tracking.runs r ON r.id = g.run_id AND r.project_id = g.project_id AND r.deleted_at IS NULL
+        LEFT JOIN tracking.metric_keys k ON k.project_id = g.project_id AND k.name = g.name
+        WHERE k.id IS NULL
+    )
+    INSERT INTO tracking.metric_keys (project_id, name) SELECT project_id, name FROM given ORDER BY project_id, name
+    ON CONFLICT DO NOTHING
+""").bindparams(
+    bindparam("projects", type_=ARRAY(UUID(as_uuid=False))),
+    bindparam("runs", type_=ARRAY(UUID(as_uuid=False))),
+    bindparam("names", type_=ARRAY(Text)),
+)
+_KEYS = text("""
+    SELECT k.project_id, k.name, k.id
+    FROM unnest(:projects, :names) AS g(project_id, name)
+    JOIN tracking.metric_keys k ON k.project_id = g.project_id AND k.name = g.name COLLATE "C"
+""").bindparams(bindparam("projects", type_=ARRAY(UUID(as_uuid=False))), bindparam("names", type_=ARRAY(Text)))
+
+_STORE = text("""
+    WITH items AS (
+        SELECT i.item::int - 1 AS item, i.run_id, r.experiment_id, r.project_id,
+               r.id IS NOT NULL AS found, r.deleted_at IS NULL AND e.deleted_at IS NULL AS live
+        FROM unnest(:projects, :runs, :experiments) WITH ORDINALITY AS i(project_id, run_id, experiment_id, item)
+        LEFT JOIN tracking.runs r ON r.id = i.run_id AND r.project_id = i.project_id
+            AND r.experiment_id = coalesce(i.experiment_id, r.experiment_id)
+        LEFT JOIN tracking.experiments e ON e.id = r.experiment_id
+    ), given AS (
+        SELECT DISTINCT ON (i.run_id, g.key_id, g.step, g.timestamp, g.value)
+            i.run_id, g.key_id, g.step, g.timestamp, g.value, g.arrived, i.project_id, i.experiment_id, i.item
+        FROM unnest(:origins, :keys, :steps, :timestamps, :values, :arrived)
+            AS g(item, key_id, step, timestamp, value, arrived)
+        JOIN items i ON i.item = g.item AND i.found AND i.live AND g.key_id > 0
+        ORDER BY i.run_id, g.key_id, g.step, g.timestamp, g.value, i.item
+    ), fresh AS (
+        INSERT INTO tracking.metric_points AS p (project_id, run_id, key_id, step, timestamp, value, arrived)
+        SELECT project_id, run_id, key_id, step, timestamp, value, arrived FROM given
+        ORDER BY run_id, key_id, step, timestamp, value
+        ON CONFLICT DO NOTHING
+        RETURNING p.project_id, p.run_id, p.key_id, p.step, p.timestamp, p.value
+    ), last AS (
+        SELECT DISTINCT ON (run_id, key_id) run_id, key_id, step, timestamp, value
+        FROM fresh ORDER BY run_id, key_id, step DESC, timestamp DESC, value DESC
+    ), sums AS (
+        SELECT project_id, run_id, key_id, count(*) AS points, count(*) FILTER (WHERE value = 'NaN') AS nans,
+               min(value) FILTER (WHERE value <> 'NaN') AS least, max(value) FILTER (WHERE value <> 'NaN') AS greatest,
+               coalesce(sum(CASE WHEN value > 1e290 THEN 'Infinity' WHEN value < -1e290 THEN '-Infinity' ELSE value END)
+                   FILTER (WHERE value <> 'NaN'), 0) AS total
+        FROM fresh GROUP BY project_id, run_id, key_id
+    ), folded AS (
+        INSERT INTO tracking.run_metrics AS m (project_id, experiment_id, run_id, key_id, last_step, last_timestamp,
+            last_value, min_value, max_value, total, count, nan_count)
+        SELECT s.project_id, i.experiment_id, s.run_id, s.key_id, l.step, l.timestamp, l.value, s.least, s.greatest,
+               s.total, s.points, s.nans
+        FROM sums s JOIN last l USING (run_id, key_id)
+        JOIN (SELECT DISTINCT run_id, experiment_id FROM items WHERE found AND live) i USING (run_id)
+        ORDER BY s.run_id, s.key_id
+        ON CONFLICT (run_id, key_id) DO UPDATE SET
+            last_step = CASE WHEN (excluded.last_step, excluded.last_timestamp, excluded.last_value)
+                > (m.last_step, m.last_timestamp, m.last_value) THEN excluded.last_step ELSE m.last_step END,
+            last_timestamp = CASE WHEN (excluded.last_step, excluded.last_timestamp, excluded.last_value)
+                > (m.last_step, m.last_timestamp, m.last_value) THEN excluded.last_timestamp ELSE m.last_timestamp END,
+            last_value = CASE WHEN (excluded.last_step, excluded.last_timestamp, excluded.last_value)
+                > (m.last_step, m.last_timestamp, m.last_value) THEN excluded.last_value ELSE m.last_value END,
+            min_value = least(m.min_value, excluded.min_value),
+            max_value = greatest(m.max_value, excluded.max_value),
+            total = m.total + excluded.total,
+            count = m.count + excluded.count,
+            nan_count = m.nan_count + excluded.nan_count
+    ), stored AS (
+        SELECT g.item, count(*) AS points FROM given g JOIN fresh f USING (run_id, key_id, step, timestamp, value)
+        GROUP BY g.item
+    )
+    SELECT i.item, i.found, i.live, coalesce(s.points, 0) AS stored FROM items i LEFT JOIN stored s USING (item)
+""").bindparams(
+    bindparam("projects", type_=ARRAY(UUID(as_uuid=False))),
+    bindparam("runs", type_=ARRAY(UUID(as_uuid=False))),
+    bindparam("experiments", type_=ARRAY(UUID(as_uuid=False))),
+    bindparam("origins", type_=ARRAY(Integer)),
+    bindparam("keys", type_=ARRAY(Integer)),
+    bindparam("steps", type_=ARRAY(BigInteger)),
+    bindparam("timestamps", type_=ARRAY(UtcTime)),
+    bindparam("values", type_=ARRAY(Double)),
+    bindparam("arrived", type_=ARRAY(Boolean)),
+)
+
+
+async def intern_keys(session: WriteSession, items: Sequence[IngestItem], known: Mapping[tuple[str, str], int]) -> KeyIds:
+    """The numbers of the keys that `known` lacks. Only a live run brings a new key into its project."""
+    wanted = sorted({(item.project_id, item.run_id, key) for item in items for key in item.points.keys})
+    wanted = [each for each in wanted if (each[0], each[2]) not in known]
+    if not wanted:
+        return {}
+    projects, runs, names = ([each[part] for each in wanted] for part in range(3))
+    await session.execute(_INTERN, {"projects": projects, "runs": runs, "names": names})
+    rows = await session.all(_KEYS, {"projects": projects, "names": names})
+    return {(row.project_id.hex, row.name): row.id for row in rows}
+
+
+async def store(
+    session: WriteSession, items: Sequence[IngestItem], ids: Mapping[tuple[str, str], int]
+) -> list[IngestOutcome]:
+    """Store the points of all items in one statement; one outcome an item, in their order."""
+    origins, points = joined([item.points for item in items])
+    projects = [item.project_id for item in items]
+    # A key without a number belongs to no live run, and the statement drops its points for that reason.
+    keys = [ids.get((projects[origin], key), 0) for origin, key in zip(origins, points.keys, strict=True)]
+    rows = await session.all(
+        _STORE,
+        {
+            "projects": projects,
+            "runs": [item.run_id for item in items],
+            "experiments": [item.experiment_id for item in items],
+            "origins": origins,
+            "keys": keys,
+            "steps": points.steps,
+            "timestamps": points.timestamps,
+            "values": points.values,
+            "arrived": points.arrived,
+        },
+    )
+    # A key is missing only where a run was not live a moment ago; if it is by now, it still was not for this request.
+    unnumbered = {origin for origin, key in zip(origins, keys, strict=True) if key == 0}
+    by_item = {
+        row.item: IngestOutcome(found=row.found, live=row.live and row.item not in unnumbered, stored=row.stored)
+        for row in rows
+    }
+    return [by_item[number] for number in range(len(items))]
+
+
+async def key_ids(session: ReadSession, principal: Principal, names: set[str]) -> dict[str, int]:
+    """The numbers of those keys that the project knows."""
+    if not names:
+        return {}
+    statement = visible_to(principal, metric_keys).where(metric_keys.c.name.in_(names))
+    return {row.name: row.id for row in await session.all(statement)}
+
+
+def kept(principal: Principal) -> Select[Any]:
+    """What is kept of each metric, with the key's name as `key`."""
+    joined_tables = run_metrics.join(metric_keys, metric_keys.c.id == run_metrics.c.key_id)
+    return (
+        visible_to(principal, run_metrics)
+        .select_from(joined_tables)
+        .with_only_columns(*run_metrics.c, metric_keys.c.name.label("key"), maintain_column_froms=True)
+    )
+
+
+async def of_run(session: ReadSession, principal: Principal, run_id: str) -> Sequence[Row[Any]]:
+    """Everything kept of a run's metrics, by key."""
+    return await session.all(kept(principal).where(run_metrics.c.run_id == run_id).order_by(metric_keys.c.name))
+
+
+async def history(
+    session: ReadSession,
+    principal: Principal,
+    run_id: str,
+    ids: Sequence[int],
+    *,
+    limit: int,
+    after: tuple[Any, ...] | None = None,
+) -> Sequence[Row[Any]]:
+    """Points of the given keys in the order (key, step, timestamp, value), after the given place."""
+    place = (metric_points.c.key_id, metric_points.c.step, metric_points.c.timestamp, metric_points.c.value)
+    statement = visible_to(principal, metric_points).where(
+        and_(metric_points.c.run_id == run_id, metric_points.c.key_id.in_(ids))
+    )
+    if after is not None:
+        statement = statement.where(beyond(place, after))
+    return await session.all(statement.order_by(*place).limit(limit))

@@ -1,0 +1,153 @@
+"""Statements on runs, their parameters and their tags."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Select, delete, insert, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from mlops_platform.core.auth.visibility import in_project, visible_to
+from mlops_platform.core.db.session import ReadSession, Record, WriteSession
+from mlops_platform.core.identity import Principal
+from mlops_platform.tracking.domain.params import Param, ParamKind
+from mlops_platform.tracking.domain.search import Selection
+from mlops_platform.tracking.repository import metrics
+from mlops_platform.tracking.repository.experiments import readable
+from mlops_platform.tracking.tables import experiments, metric_keys, run_metrics, run_params, run_tags, runs
+
+
+@dataclass(slots=True)
+class RunData:
+    """What hangs on a run: parameters, tags, and the last value of each metric."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class RunReader:
+    """Reads: everything starts from what the principal may see."""
+
+    def __init__(self, session: ReadSession, principal: Principal) -> None:
+        self._session = session
+        self._principal = principal
+
+    async def run(self, run_id: str, *, experiment_id: str | None = None) -> Record | None:
+        """One run, deleted or not, with its experiment's name and whether that is deleted."""
+        return await self._session.first(self._named(run_id, experiment_id))
+
+    async def runs(self, run_ids: Sequence[str]) -> list[Record]:
+        """The rows of these runs, in this order."""
+        found = await self._session.all(visible_to(self._principal, runs).where(runs.c.id.in_(run_ids)))
+        by_id = {row.id: row for row in found}
+        return [by_id[run_id] for run_id in run_ids if run_id in by_id]
+
+    async def data(self, run_ids: Collection[str], selection: Selection | None = None) -> dict[str, RunData]:
+        """What hangs on these runs, as far as it is wanted."""
+        selection = selection or Selection()
+        found = {run_id: RunData() for run_id in run_ids}
+        for row in await self._those(run_params, run_ids, selection.params):
+            found[row.run_id].params[row.key] = to_param(row).value
+        for row in await self._those(run_tags, run_ids, selection.tags):
+            found[row.run_id].tags[row.key] = row.value
+        for row in await self._last_metrics(run_ids, selection.metrics):
+            found[row.run_id].metrics[row.key] = row.last_value
+        return found
+
+    async def params(self, run_id: str, keys: Collection[str]) -> dict[str, Param]:
+        """Those parameters that the run has."""
+        rows = await self._session.all(
+            visible_to(self._principal, run_params).where(run_params.c.run_id == run_id, run_params.c.key.in_(keys))
+        )
+        return {row.key: to_param(row) for row in rows}
+
+    async def _those(self, table: Any, run_ids: Collection[str], keys: frozenset[str] | None) -> Sequence[Record]:
+        if keys is not None and not keys:
+            return ()
+        statement = visible_to(self._principal, table).where(table.c.run_id.in_(run_ids))
+        if keys is not None:
+            statement = statement.where(table.c.key.in_(keys))
+        return await self._session.all(statement.order_by(table.c.run_id, table.c.key))
+
+    async def _last_metrics(self, run_ids: Collection[str], keys: frozenset[str] | None) -> Sequence[Record]:
+        if keys is not None and not keys:
+            return ()
+        statement = metrics.kept(self._principal).where(run_metrics.c.run_id.in_(run_ids))
+        if keys is not None:
+            statement = statement.where(metric_keys.c.name.in_(keys))
+        return await self._session.all(statement.order_by(run_metrics.c.run_id, metric_keys.c.name))
+
+    def _named(self, run_id: str, experiment_id: str | None) -> Select[Any]:
+        statement = (
+            visible_to(self._principal, runs)
+            .join(experiments, experiments.c.id == runs.c.experiment_id)
+            .add_columns(
+                experiments.c.name.label("experiment_name"), experiments.c.deleted_at.label("experiment_deleted_at")
+            )
+            .where(runs.c.id == run_id, readable(self._principal))
+        )
+        return statement if experiment_id is None else statement.where(runs.c.experiment_id == experiment_id)
+
+
+class RunRepository(RunReader):
+    """Writes, within the same limits."""
+
+    def __init__(self, session: WriteSession, principal: Principal) -> None:
+        super().__init__(session, principal)
+        self._session: WriteSession = session
+
+    async def add(self, values: Mapping[str, Any]) -> None:
+        """Insert a run."""
+        await self._session.execute(insert(runs).values({**values, "project_id": self._principal.project}))
+
+    async def hold(self, run_id: str, *, experiment_id: str | None = None) -> Record | None:
+        """The row, held until the commit."""
+        return await self._session.first(self._named(run_id, experiment_id).with_for_update(of=runs))
+
+    async def change(self, run_id: str, values: Mapping[str, Any]) -> None:
+        """Change columns."""
+        mine = in_project(self._principal, runs)
+        await self._session.execute(update(runs).where(mine, runs.c.id == run_id).values(values))
+
+    async def add_params(self, experiment_id: str, run_id: str, params: Sequence[Param]) -> set[str]:
+        """Insert those that are new; the keys of those. One statement, whatever their number."""
+        rows = [
+            {
+                **self._row(experiment_id, run_id),
+                "key": param.key,
+                "kind": param.kind.value,
+                "text": param.text,
+                "number": param.number,
+            }
+            for param in sorted(params, key=lambda param: param.key)
+        ]
+        statement = upsert(run_params).values(rows).on_conflict_do_nothing().returning(run_params.c.key)
+        return {row.key for row in await self._session.all(statement)} if rows else set()
+
+    async def change_tags(self, experiment_id: str, run_id: str, changes: Mapping[str, str | None]) -> None:
+        """Set those with a value, remove the others."""
+        removed = [key for key, value in changes.items() if value is None]
+        if removed:
+            mine = in_project(self._principal, run_tags)
+            await self._session.execute(
+                delete(run_tags).where(mine, run_tags.c.run_id == run_id, run_tags.c.key.in_(removed))
+            )
+        rows = [
+            {**self._row(experiment_id, run_id), "key": key, "value": value}
+            for key, value in sorted(changes.items())
+            if value is not None
+        ]
+        if rows:
+            statement = upsert(run_tags).values(rows)
+            await self._session.execute(
+                statement.on_conflict_do_update(index_elements=["run_id", "key"], set_={"value": statement.excluded.value})
+            )
+
+    def _row(self, experiment_id: str, run_id: str) -> dict[str, Any]:
+        return {"project_id": self._principal.project, "experiment_id": experiment_id, "run_id": run_id}
+
+
+def to_param(row: Record) -> Param:
+    """A stored parameter."""
+    return Param(row.key, ParamKind(row.kind), row.text, row.number)

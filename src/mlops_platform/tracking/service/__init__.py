@@ -1,0 +1,1 @@
+"""What changes in Experiment Tracking: decide, write, audit, emit, in one transaction."""

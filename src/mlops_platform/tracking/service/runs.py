@@ -1,0 +1,198 @@
+"""Use cases on runs: their life, parameters, tags, and what they read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlops_platform.contracts.tracking import RunCreate, RunStatus, RunUpdate
+from mlops_platform.core.db.session import Record
+from mlops_platform.core.errors import InvalidInput
+from mlops_platform.core.identity import new_id
+from mlops_platform.core.work.unit import UnitOfWork
+from mlops_platform.tracking.domain import params as param_rules
+from mlops_platform.tracking.domain import runs as rules
+from mlops_platform.tracking.domain.params import Param
+from mlops_platform.tracking.errors import ExperimentDeleted, ExperimentNotFound, ParamChanged, RunDeleted, RunNotFound
+from mlops_platform.tracking.repository.experiments import ExperimentRepository
+from mlops_platform.tracking.repository.runs import RunRepository
+from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
+
+
+class RunTracking:
+    """The use cases that write runs."""
+
+    def __init__(self, work: UnitOfWork) -> None:
+        self._work = work
+        self._runs = RunRepository(work.session, work.principal)
+        self._experiments = ExperimentRepository(work.session, work.principal)
+
+    async def create(self, experiment_id: str, new: RunCreate) -> Record:
+        """Start a run, or schedule or record one."""
+        await self._live_experiment(experiment_id)
+        if new.parent_run_id is not None and await self._runs.run(new.parent_run_id) is None:
+            raise InvalidInput.of("parent_run_id", "no run has this id", new.parent_run_id)
+        now = self._work.clock.now()
+        run_id = new_id()
+        life = rules.born(new.status, start_time=new.start_time, now=now)
+        params = param_rules.flatten(new.parameters)
+        values = {
+            "id": run_id,
+            "experiment_id": experiment_id,
+            "name": new.run_name or rules.made_up_name(run_id),
+            "status": life.status.value,
+            "user_name": new.user or self._work.principal.on_behalf_of or self._work.principal.name,
+            "start_time": life.start_time,
+            "end_time": life.end_time,
+            "parent_run_id": new.parent_run_id,
+            "notes": new.notes,
+            "created_by": self._work.principal.name,
+            "created_at": now,
+            "updated_at": now,
+        }
+        await self._runs.add(values)
+        await self._runs.add_params(experiment_id, run_id, params)
+        await self._runs.change_tags(experiment_id, run_id, new.tags)
+        await self._experiments.count(experiment_id, run_id, {life.status.value: 1})
+        await self._record(
+            "run.created", run_id, experiment_id, after={**values, "parameters": new.parameters, "tags": new.tags}
+        )
+        return await self._found(run_id)
+
+    async def update(self, run_id: str, change: RunUpdate, *, experiment_id: str | None = None) -> Record:
+        """Change a run; a final status finishes it, RUNNING resumes it."""
+        row = await self._held(run_id, experiment_id)
+        life = rules.changed(
+            rules.Life(RunStatus(row.status), row.start_time, row.end_time),
+            now=self._work.clock.now(),
+            status=change.status,
+            start_time=change.start_time,
+            end_time=change.end_time,
+        )
+        values: dict[str, Any] = {"status": life.status.value, "start_time": life.start_time, "end_time": life.end_time}
+        if change.run_name is not None:
+            values["name"] = change.run_name
+        if change.notes is not None:
+            values["notes"] = change.notes
+        before = {key: getattr(row, key) for key in values}
+        await self._runs.change(run_id, {**values, "updated_at": self._work.clock.now()})
+        await self._runs.change_tags(row.experiment_id, run_id, change.tags)
+        await self._move_count(row, values["status"])
+        action = "run.finished" if life.status in rules.FINAL and row.status != life.status else "run.updated"
+        await self._record(action, run_id, row.experiment_id, before=before, after={**values, "tags": change.tags})
+        return await self._found(run_id)
+
+    async def delete(self, run_id: str, *, experiment_id: str | None = None) -> None:
+        """Hide a run; it can be restored. Deleting it again changes nothing."""
+        row = await self._held(run_id, experiment_id, live=False)
+        if row.deleted_at is None:
+            await self._runs.change(run_id, {"deleted_at": self._work.clock.now()})
+            await self._experiments.count(row.experiment_id, run_id, {row.status: -1})
+            await self._record("run.deleted", run_id, row.experiment_id, before={"run_name": row.name})
+
+    async def restore(self, run_id: str, *, experiment_id: str | None = None) -> Record:
+        """Bring a run back; a no-op for one that is there."""
+        row = await self._held(run_id, experiment_id, live=False)
+        if row.experiment_deleted_at is not None:
+            raise ExperimentDeleted.of(row.experiment_id)
+        if row.deleted_at is not None:
+            await self._runs.change(run_id, {"deleted_at": None})
+            await self._experiments.count(row.experiment_id, run_id, {row.status: 1})
+            await self._record("run.restored", run_id, row.experiment_id, after={"run_name": row.name})
+        return await self._found(run_id)
+
+    async def add_params(self, run_id: str, parameters: Mapping[str, Any], *, experiment_id: str | None = None) -> Record:
+        """Add parameters: all of them or none. The same value again is fine, another one is a conflict."""
+        params = param_rules.flatten(parameters)
+        row = await self._held(run_id, experiment_id)
+        added = await self._runs.add_params(row.experiment_id, run_id, params)
+        await self._refuse_changes(run_id, [param for param in params if param.key not in added])
+        if added:
+            after = {param.key: param.value for param in params if param.key in added}
+            await self._touch(run_id)
+            await self._record("run.params_added", run_id, row.experiment_id, after=after)
+        return await self._found(run_id)
+
+    async def change_tags(
+        self, run_id: str, changes: Mapping[str, str | None], *, experiment_id: str | None = None
+    ) -> Record:
+        """Set and remove tags."""
+        row = await self._held(run_id, experiment_id)
+        await self._runs.change_tags(row.experiment_id, run_id, changes)
+        if changes:
+            await self._touch(run_id)
+            await self._record("run.tags_changed", run_id, row.experiment_id, after=changes)
+        return await self._found(run_id)
+
+    async def state_inputs(self, run_id: str, inputs: Sequence[str], *, experiment_id: str | None = None) -> str:
+        """State what a run read, for the lineage graph; the run's URN."""
+        row = await self._held(run_id, experiment_id)
+        subject = self._work.urn("run", run_id)
+        for target in dict.fromkeys(inputs):
+            if target.split(":")[2] != self._work.principal.project:
+                raise InvalidInput.of(
+                    "inputs", "names another project", target, hint=f"This one is {subject.split(':')[2]}."
+                )
+            await self._work.link(subject, "used", target)
+        await self._work.audit(
+            "run.inputs_stated", subject, after={"inputs": list(inputs), "experiment_id": row.experiment_id}
+        )
+        return subject
+
+    async def _refuse_changes(self, run_id: str, params: list[Param]) -> None:
+        if not params:
+            return
+        existing = await self._runs.params(run_id, [param.key for param in params])
+        for old, new in param_rules.changed(existing, params):
+            raise ParamChanged(
+                f"The parameter {old.key!r} of run {run_id!r} is {_short(old)} and cannot become {_short(new)}: "
+                "parameters do not change. Nothing of this request was kept.",
+                hint="Log a corrected value under another key, as a tag, or in a new run.",
+            )
+
+    async def _move_count(self, row: Record, status: str) -> None:
+        if status != row.status:
+            await self._experiments.count(row.experiment_id, row.id, {row.status: -1, status: 1})
+
+    async def _touch(self, run_id: str) -> None:
+        await self._runs.change(run_id, {"updated_at": self._work.clock.now()})
+
+    async def _live_experiment(self, experiment_id: str) -> None:
+        row = await self._experiments.experiment(experiment_id)
+        if row is None:
+            raise ExperimentNotFound.of(experiment_id)
+        self._work.principal.require(EXPERIMENTS_WRITE, row.name)
+        if row.deleted_at is not None:
+            raise ExperimentDeleted.of(experiment_id)
+
+    async def _held(self, run_id: str, experiment_id: str | None, *, live: bool = True) -> Record:
+        row = await self._runs.hold(run_id, experiment_id=experiment_id)
+        if row is None:
+            raise RunNotFound.of(run_id, experiment_id=experiment_id)
+        self._work.principal.require(EXPERIMENTS_WRITE, row.experiment_name)
+        if live and (row.deleted_at is not None or row.experiment_deleted_at is not None):
+            raise RunDeleted.of(run_id)
+        return row
+
+    async def _found(self, run_id: str) -> Record:
+        row = await self._runs.run(run_id)
+        if row is None:
+            raise RunNotFound.of(run_id)
+        return row
+
+    async def _record(
+        self,
+        action: str,
+        run_id: str,
+        experiment_id: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        resource = self._work.urn("run", run_id)
+        await self._work.audit(action, resource, before=before, after=after)
+        status = (after or {}).get("status")
+        data = {"run_id": run_id, "experiment_id": experiment_id, **({"status": status} if status else {})}
+        await self._work.emit(action, resource, data)
+
+
+def _short(param: Param) -> str:
+    return f"{param.text[:200]!r}" if param.kind is param_rules.ParamKind.STRING else param.text[:200]

@@ -1,0 +1,192 @@
+"""Tables of Experiment Tracking, in the PostgreSQL schema `tracking`.
+
+The model: a run has one row in `run_metrics` for each of its metrics (what search and tables read), and the points
+themselves lie in `metric_points`, narrow and only ever inserted. Metric keys are interned to small integers. Parameters
+and tags are rows, so that each can be ordered by and found through an index. See docs/adr/0007-metric-storage.md.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+
+from mlops_platform.core.db.schema import (
+    HexId,
+    UtcTime,
+    created_column,
+    id_column,
+    json_column,
+    project_column,
+    service_metadata,
+    sorted_text,
+)
+
+METADATA = service_metadata("tracking")
+SORTED_LENGTH = 250
+"""Texts are ordered, and found by index, by this many first characters: a B-tree entry must fit on a page."""
+
+experiments = Table(
+    "experiments",
+    METADATA,
+    id_column(),
+    project_column(),
+    Column("name", sorted_text(), nullable=False),
+    Column("description", Text),
+    json_column("tags"),
+    Column("created_by", Text, nullable=False),
+    created_column(),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("deleted_at", UtcTime),
+    Index("experiments_live_name_key", "project_id", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
+    Index("experiments_name_idx", "project_id", "name", "id"),
+    Index("experiments_tags_idx", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
+)
+
+runs = Table(
+    "runs",
+    METADATA,
+    id_column(),
+    project_column(),
+    Column("experiment_id", HexId, ForeignKey("tracking.experiments.id"), nullable=False),
+    Column("name", sorted_text(), nullable=False),
+    Column("status", sorted_text(), nullable=False),
+    Column("user_name", sorted_text()),
+    Column("start_time", UtcTime),
+    Column("end_time", UtcTime),
+    Column("parent_run_id", HexId),
+    Column("notes", Text),
+    Column("created_by", Text, nullable=False),
+    created_column(),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("deleted_at", UtcTime),
+    CheckConstraint("status IN ('SCHEDULED', 'RUNNING', 'FINISHED', 'FAILED', 'KILLED')", name="status"),
+)
+
+_LIVE: dict[str, Any] = {"postgresql_where": runs.c.deleted_at.is_(None)}
+# Each ends in the run id, the tie-break of every order, so that a page starts at one place of one index.
+Index("runs_newest_idx", runs.c.project_id, runs.c.experiment_id, runs.c.id, **_LIVE)
+Index("runs_name_idx", runs.c.project_id, runs.c.experiment_id, func.left(runs.c.name, SORTED_LENGTH), runs.c.id, **_LIVE)
+Index("runs_status_idx", runs.c.project_id, runs.c.experiment_id, runs.c.status, runs.c.id, **_LIVE)
+Index("runs_user_idx", runs.c.project_id, runs.c.experiment_id, runs.c.user_name, runs.c.id, **_LIVE)
+Index("runs_start_idx", runs.c.project_id, runs.c.experiment_id, runs.c.start_time, runs.c.id, **_LIVE)
+Index("runs_end_idx", runs.c.project_id, runs.c.experiment_id, runs.c.end_time, runs.c.id, **_LIVE)
+Index("runs_parent_idx", runs.c.project_id, runs.c.parent_run_id, postgresql_where=runs.c.parent_run_id.is_not(None))
+
+run_counts = Table(
+    "run_counts",
+    METADATA,
+    project_column(),
+    Column("experiment_id", HexId, ForeignKey("tracking.experiments.id"), nullable=False),
+    Column("shard", SmallInteger, nullable=False),
+    Column("status", sorted_text(), nullable=False),
+    Column("runs", BigInteger, nullable=False),
+    PrimaryKeyConstraint("experiment_id", "shard", "status"),
+)
+
+run_params = Table(
+    "run_params",
+    METADATA,
+    project_column(),
+    Column("experiment_id", HexId, nullable=False),
+    Column("run_id", HexId, ForeignKey("tracking.runs.id"), nullable=False),
+    Column("key", sorted_text(), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", sorted_text(), nullable=False),
+    Column("number", Double),
+    PrimaryKeyConstraint("run_id", "key"),
+)
+_PARAM = (run_params.c.project_id, run_params.c.experiment_id, run_params.c.key)
+Index(
+    "run_params_number_idx",
+    *_PARAM,
+    run_params.c.number,
+    run_params.c.run_id,
+    postgresql_where=run_params.c.number.is_not(None),
+)
+Index("run_params_text_idx", *_PARAM, func.left(run_params.c.text, SORTED_LENGTH), run_params.c.run_id)
+
+run_tags = Table(
+    "run_tags",
+    METADATA,
+    project_column(),
+    Column("experiment_id", HexId, nullable=False),
+    Column("run_id", HexId, ForeignKey("tracking.runs.id"), nullable=False),
+    Column("key", sorted_text(), nullable=False),
+    Column("value", sorted_text(), nullable=False),
+    PrimaryKeyConstraint("run_id", "key"),
+)
+Index(
+    "run_tags_value_idx",
+    run_tags.c.project_id,
+    run_tags.c.experiment_id,
+    run_tags.c.key,
+    func.left(run_tags.c.value, SORTED_LENGTH),
+    run_tags.c.run_id,
+)
+
+metric_keys = Table(
+    "metric_keys",
+    METADATA,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    project_column(),
+    Column("name", sorted_text(), nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+run_metrics = Table(
+    "run_metrics",
+    METADATA,
+    project_column(),
+    Column("experiment_id", HexId, nullable=False),
+    Column("run_id", HexId, nullable=False),
+    Column("key_id", Integer, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("last_timestamp", UtcTime, nullable=False),
+    Column("last_value", Double, nullable=False),
+    Column("min_value", Double),
+    Column("max_value", Double),
+    Column("total", Double, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("nan_count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("run_id", "key_id"),
+    Index("run_metrics_value_idx", "project_id", "experiment_id", "key_id", "last_value", "run_id"),
+)
+
+# No foreign key: it would cost a look-up for each point. The one statement that inserts here joins the live runs.
+metric_points = Table(
+    "metric_points",
+    METADATA,
+    project_column(),
+    Column("run_id", HexId, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("timestamp", UtcTime, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("key_id", Integer, nullable=False),
+    Column("arrived", Boolean, nullable=False),
+    PrimaryKeyConstraint("run_id", "key_id", "step", "timestamp", "value"),
+    Index(
+        "metric_points_arrived_key",
+        "run_id",
+        "key_id",
+        "step",
+        "value",
+        unique=True,
+        postgresql_where=text("arrived"),
+    ),
+)
