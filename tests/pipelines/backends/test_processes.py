@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.pipelines.eventually import eventually, is_alive, lines_of
 
 from mlops_platform.contracts.pipelines import AttemptState
 from mlops_platform.pipelines.backends.environment import child_environment
 from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool, TaskProcess
+from tests.pipelines.eventually import eventually, is_alive, lines_of
 
 HERE = Path(__file__).parents[1]
 # The interpreter of the tests may stand where only root can reach it.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlops_platform.contracts.pipelines import AttemptState, ParameterSpec, PipelineCreate, PipelineRunState, TaskRunState
 from mlops_platform.pipelines.domain import parameters, references, states, versions
+from mlops_platform.pipelines.domain.scopes import task_scopes
 from mlops_platform.pipelines.errors import (
     IllegalTransition,
     ParametersInvalid,
@@ -157,3 +158,19 @@ class TestRunMoves:
     def test_every_state_has_its_row_in_the_table(self):
         assert set(states.TASK_TRANSITIONS) == set(TaskRunState)
         assert set(states.RUN_TRANSITIONS) == set(PipelineRunState)
+
+
+class TestTaskScopes:
+    @pytest.mark.parametrize(
+        ("scopes", "given"),
+        [
+            (["*"], ["*:read", "*:write"]),
+            (["*:*"], ["*:read", "*:write"]),
+            (["models:*", "keys:admin"], ["models:read", "models:write"]),
+            (["pipelines:write", "models:promote"], ["pipelines:write"]),
+            (["models"], []),
+            ([], []),
+        ],
+    )
+    def test_a_task_reads_and_writes_what_its_author_may_and_nothing_more(self, scopes, given):
+        assert task_scopes(scopes) == given

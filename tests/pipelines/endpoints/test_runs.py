@@ -1,6 +1,7 @@
 """Runs over HTTP, without a worker."""
 
 import pytest
+
 from tests.conftest import Caller, Platform
 from tests.factories.pipelines import a_pipeline, a_run, a_task
 

@@ -4,8 +4,6 @@ from random import Random
 
 import pytest
 from sqlalchemy import text
-from tests.conftest import Caller, Platform
-from tests.factories.pipelines import a_run, a_task, finished, set_aside_leftovers, the_task
 
 from mlops_platform.contracts.pipelines import AttemptState, PipelineRunState
 from mlops_platform.core.identity import new_id
@@ -13,6 +11,8 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.repository.dispatch import Offer
 from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher
 from mlops_platform.pipelines.service.settlement import Ending
+from tests.conftest import Caller, Platform
+from tests.factories.pipelines import a_run, a_task, finished, set_aside_leftovers, the_task
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import SECRET, Caller, Platform, TestDatabase
 from tests.factories.pipelines import USER_CODE, a_run, a_task, finished, set_aside_leftovers, the_task, working
 from tests.pipelines.eventually import eventually, is_alive, lines_of

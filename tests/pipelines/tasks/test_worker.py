@@ -6,11 +6,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
+from mlops_platform.core.errors import DependencyUnavailable
 from tests.conftest import Caller, Platform
 from tests.factories.pipelines import a_pipeline, a_run, a_task, finished, the_task, working
 from tests.pipelines.eventually import eventually, lines_of
-
-from mlops_platform.core.errors import DependencyUnavailable
 
 CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -20,7 +20,6 @@ from mlops_platform.core.http.dependencies import Caller, Reading, Work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Principal
-from mlops_platform.pipelines.domain.permissions import PIPELINES_READ, PIPELINES_WRITE
 from mlops_platform.pipelines.endpoints import answers
 from mlops_platform.pipelines.errors import (
     PipelineDeleted,
@@ -31,6 +30,7 @@ from mlops_platform.pipelines.errors import (
     ScheduleNotFound,
 )
 from mlops_platform.pipelines.repository import definitions as sql
+from mlops_platform.pipelines.repository.permissions import PIPELINES_READ, PIPELINES_WRITE
 from mlops_platform.pipelines.service.definitions import Definitions
 
 PipelineName = Annotated[str, Path(pattern=NAME_PATTERN, max_length=128)]

@@ -21,7 +21,6 @@ from mlops_platform.core.http.dependencies import Caller, Reading, Work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Principal
-from mlops_platform.pipelines.domain.permissions import PIPELINES_READ, PIPELINES_WRITE
 from mlops_platform.pipelines.domain.states import is_attempt_over
 from mlops_platform.pipelines.endpoints import answers
 from mlops_platform.pipelines.endpoints.definitions import PipelineName
@@ -35,6 +34,7 @@ from mlops_platform.pipelines.errors import (
 )
 from mlops_platform.pipelines.repository import logs as logs_sql
 from mlops_platform.pipelines.repository import runs as sql
+from mlops_platform.pipelines.repository.permissions import PIPELINES_READ, PIPELINES_WRITE
 from mlops_platform.pipelines.service.runs import Runs
 
 RunId = Annotated[str, Path(pattern=ID_PATTERN)]

@@ -13,8 +13,8 @@ from mlops_platform.core.clock import to_wire
 from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.domain.graph import referenced_tasks
-from mlops_platform.pipelines.domain.permissions import task_scopes
 from mlops_platform.pipelines.domain.references import Scope, resolve
+from mlops_platform.pipelines.domain.scopes import task_scopes
 from mlops_platform.pipelines.errors import UnresolvableReference
 from mlops_platform.pipelines.repository import dispatch as sql
 from mlops_platform.pipelines.repository import logs as logs_sql

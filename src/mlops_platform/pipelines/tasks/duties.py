@@ -25,6 +25,6 @@ async def expire_leases(runtime: Runtime, _state: Any) -> None:
 
 
 DUTIES: tuple[Duty, ...] = (
-    Periodic("pipelines.schedules", 1.0, fire_schedules),
-    Periodic("pipelines.leases", 5.0, expire_leases),
+    Periodic("pipelines.schedules", 5.0, fire_schedules),
+    Periodic("pipelines.leases", 10.0, expire_leases),
 )
