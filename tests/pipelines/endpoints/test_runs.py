@@ -87,6 +87,14 @@ class TestLists:
             query = f"?page_size=2&page_token={page['next_page_token']}" if page["next_page_token"] else ""
         assert seen == ["t3", "t1", "t2"]
 
+    async def test_a_page_token_of_another_list_is_refused(self, ada):
+        for name in ("p", "q"):
+            run_id = await a_run(ada, a_task("a", value=1), name=name)
+        token = (await ada.http.get("/api/pipelines?page_size=1")).json()["next_page_token"]
+        for path in ("/api/pipeline-runs", f"/api/pipeline-runs/{run_id}/tasks", "/api/pipelines/p/versions"):
+            response = await ada.http.get(path, params={"page_token": token})
+            assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "page_token")
+
     async def test_a_task_that_is_not_there_is_not_found(self, ada):
         run_id = await a_run(ada, a_task("a", value=1))
         for path in ("tasks/ghost", "tasks/a?item=3", "tasks/ghost/logs"):

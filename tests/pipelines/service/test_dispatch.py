@@ -1,11 +1,13 @@
 """Claims, leases and fences, with workers that are only names: every interleaving is ours to choose."""
 
+import asyncio
 from random import Random
 
 import pytest
 from sqlalchemy import text
 
 from mlops_platform.contracts.pipelines import AttemptState, PipelineRunState
+from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.repository.dispatch import Offer
@@ -104,6 +106,32 @@ class TestFence:
             await let_leases_run_out(runtime)
         assert await paper.claim() == []
         assert (await finished(ada, run_id))["state"] == "failed"
+
+
+class TestFrozenTransaction:
+    async def test_the_reaper_passes_over_a_run_that_a_frozen_worker_holds(self, ada, runtime):
+        paper = Paper(runtime)
+        frozen = await a_run(ada, a_task("a", value=1), name="frozen")
+        other = await a_run(ada, a_task("a", value=1), name="other")
+        assert len(await paper.claim(slots=2)) == 2
+        async with runtime.database.write() as session:
+            await session.execute(
+                text("SELECT 1 FROM pipelines.pipeline_runs WHERE id = CAST(:id AS uuid) FOR UPDATE"), {"id": frozen}
+            )
+            assert await let_leases_run_out(runtime) == 1
+        assert (await the_task(ada, other, "a"))["state"] == "retry_wait"
+        assert await Dispatcher(runtime, 60.0, Random(0)).expire() == 1
+
+    async def test_the_database_ends_a_transaction_that_falls_silent(self, ada, runtime):
+        dispatcher = Dispatcher(runtime, 3.0, Random(0))
+
+        async def fall_silent() -> None:
+            async with dispatcher._transaction() as session:
+                await asyncio.sleep(2.5)
+                await session.scalar(text("SELECT 1"))
+
+        with pytest.raises(DependencyUnavailable):
+            await fall_silent()
 
 
 class TestClaim:

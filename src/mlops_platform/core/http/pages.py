@@ -50,7 +50,8 @@ def page_request(
     limit = runtime.settings.max_page_size
     if page_size > limit:
         raise InvalidInput.of("page_size", f"must be at most {limit}", page_size)
-    key = runtime.auth_keys.pepper
+    # Bound to the list: the keys of one list mean nothing in another, and may not even be of its types.
+    key = hmac.digest(runtime.auth_keys.pepper, b"page of " + request.url.path.encode(), "sha256")
     return PageRequest(page_size, decode_token(key, page_token) if page_token else None, key)
 
 
@@ -66,7 +67,7 @@ def encode_token(key: bytes, values: tuple[Any, ...]) -> str:
 def decode_token(key: bytes, token: str) -> tuple[Any, ...]:
     """The values of a token of ours; `InvalidInput` for anything else."""
     try:
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         tag, payload = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
         if hmac.compare_digest(tag, _tag(key, payload)):
             return tuple(msgspec.msgpack.decode(payload))
