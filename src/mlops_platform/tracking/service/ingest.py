@@ -97,7 +97,7 @@ class MetricIngest:
             outcomes = await self._store([waiting.item for waiting in batch])
         except (DependencyUnavailable, StorageFull) as error:
             _fail(batch, error)
-        except Exception as error:  # the edge of the worker: it must go on, and nobody may wait for ever
+        except Exception as error:  # noqa: BLE001  # the edge of the worker: it must go on, and nobody may wait for ever
             if len(batch) == 1:
                 log.warning("metric_ingest.failed", run_id=batch[0].item.run_id, error=repr(error))
                 _fail(batch, error)
