@@ -20,7 +20,7 @@ ONE, TWO = "0" * 31 + "1", "f" * 32
 
 
 def row(event_us: int = 0, *values: object, created_us: int = 0, batch_id: str = ONE) -> OnlineRow:
-    return OnlineRow(event_us, created_us, batch_id, "t", list(values))
+    return OnlineRow(event_us, created_us, batch_id, "t", values)
 
 
 def key(entity: str = "u", *, project: str | None = None, feature_set: str | None = None) -> OnlineKey:
