@@ -163,7 +163,7 @@ def redis_url():
 class TestRedis(OnlineStoreSuite):
     @pytest.fixture
     async def store(self, redis_url: str) -> AsyncIterator[OnlineStore]:
-        store = RedisOnlineStore(redis_url)
+        store = RedisOnlineStore(redis_url, timeout_seconds=60)
         yield store
         await store.close()
 
