@@ -2,13 +2,13 @@ import asyncio
 import itertools
 
 import pytest
-from tests.factories.registry import a_ready_version, a_version
 
 from mlops_platform.core.events import outbox
 from mlops_platform.core.identity import Grant, Principal, PrincipalId, PrincipalKind, Role, new_id
 from mlops_platform.core.jobs import consumers
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.registry.tasks import KEEP_LINEAGE
+from tests.factories.registry import a_ready_version, a_version
 
 RUN, SET = new_id(), new_id()
 
