@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
-from tests.factories.asgi import exchange, raw_request
-from tests.factories.registry import FILES, a_file, a_ready_version, a_version
 
 from mlops_platform.core.identity import Role
 from mlops_platform.core.storage.tables import blob_references, blobs
+from tests.factories.asgi import exchange, raw_request
+from tests.factories.registry import FILES, a_file, a_ready_version, a_version
 
 VERSION = "/api/models/fraud/versions/1"
 BAD_PATHS = [
