@@ -285,7 +285,7 @@ class TestGet:
         positions = st.one_of(edges, st.integers(0, size + 10))
         cases: list[tuple[int | None, int | None]] = []
 
-        @settings(max_examples=40, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(st.none() | positions, st.none() | positions)
         def collect(first, last):
             cases.append((first, last))
