@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import socket
 import stat
@@ -299,6 +300,18 @@ class TestProcesses:
         recorder.flush()
         assert ("loss", 3, 1.0) in sink.points()
         assert list(spool.all()) == []
+
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_worker_of_multiprocessing_delivers_before_it_ends(self, connected):
+        with connected(tracking_service()) as (service, platform):
+            run = platform.tracking.start_run("e")
+            worker = multiprocessing.get_context("fork").Process(target=run.log_metric, args=("loss", 0.5))
+            worker.start()
+            worker.join(30)
+            assert worker.exitcode == 0
+            assert [point for seen in service.seen if seen.path.endswith("/metrics") for point in points_in(seen)] == [
+                ("loss", None, 0.5)
+            ]
 
 
 class TestCost:
