@@ -87,9 +87,9 @@ class RunningPlatform:
     def key(self) -> str:
         return (self.home / "secrets" / "api_key").read_text(encoding="ascii").strip()
 
-    def client(self, *, retries: int = 4, timeout_seconds: float = 30.0) -> Platform:
+    def client(self, *, retries: int = 4, project: str | None = None) -> Platform:
         """The SDK, with what `mlops up` left for it."""
-        found = load_client_settings({**self.environment, "MLOPS_RETRIES": str(retries)}, timeout_seconds=timeout_seconds)
+        found = load_client_settings({**self.environment, "MLOPS_RETRIES": str(retries)}, project=project)
         return Platform(settings=found)
 
     def family(self) -> list[psutil.Process]:
