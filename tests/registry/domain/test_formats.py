@@ -12,7 +12,7 @@ from collections import OrderedDict
 import joblib
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlops_platform.contracts.registry import ArtifactFormat
@@ -155,6 +155,7 @@ magics = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(magics, st.binary(max_size=3000), st.binary(max_size=200))
 @example(b"\x08", b"\xff" * 11, b"")
 @example(b"<?xml" + b" " * 64, b"a" * 3000, b"")
@@ -165,6 +166,7 @@ def test_any_bytes_have_an_answer(magic, middle, end):
     assert recognise_all_at_once((magic + middle) * 30 + end) in ArtifactFormat
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=70_000), max_size=8))
 def test_a_sample_is_the_two_ends_however_the_stream_is_cut(chunks):
     sampler = Sampler()

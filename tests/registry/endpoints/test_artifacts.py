@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
-from tests.factories.asgi import exchange, raw_request
-from tests.factories.registry import FILES, a_file, a_ready_version, a_version
 
 from mlops_platform.core.identity import Role
 from mlops_platform.core.storage.tables import blob_references, blobs
+from tests.factories.asgi import exchange, raw_request
+from tests.factories.registry import FILES, a_file, a_ready_version, a_version
 
 VERSION = "/api/models/fraud/versions/1"
 BAD_PATHS = [
@@ -285,7 +285,7 @@ class TestGet:
         positions = st.one_of(edges, st.integers(0, size + 10))
         cases: list[tuple[int | None, int | None]] = []
 
-        @settings(max_examples=40, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(st.none() | positions, st.none() | positions)
         def collect(first, last):
             cases.append((first, last))

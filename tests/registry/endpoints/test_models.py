@@ -4,11 +4,11 @@ from urllib.parse import quote
 
 import pytest
 from sqlalchemy import func, select
-from tests.factories.asgi import exchange, raw_request
-from tests.factories.registry import BRIEF, a_ready_version, a_version
 
 from mlops_platform.core.identity import Role
 from mlops_platform.core.storage.tables import blob_references
+from tests.factories.asgi import exchange, raw_request
+from tests.factories.registry import BRIEF, a_ready_version, a_version
 
 JSON = {"content-type": "application/json"}
 
