@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests.factories.running import RunningPlatform, platform_home, running
 
 

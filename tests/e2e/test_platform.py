@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from mlops_platform.sdk.settings import Service
 from tests.factories.running import (
     ROOT,
     RunningPlatform,
@@ -27,8 +29,6 @@ from tests.factories.running import (
     run,
     running,
 )
-
-from mlops_platform.sdk.settings import Service
 
 # One worker of the test run has the shared platform; a loaded machine starts five services and a database slowly.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]

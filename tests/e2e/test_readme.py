@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from tests.factories.fences import differences, snippets
-from tests.factories.running import ROOT, run
 
 from mlops_platform.sdk.settings import URL_VARIABLES
+from tests.factories.fences import differences, snippets
+from tests.factories.running import ROOT, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]
 

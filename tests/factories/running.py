@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
-from tests.factories.embedded import server_directory
 
 import mlops_platform
 from mlops_platform.sdk import Platform
 from mlops_platform.sdk.settings import URL_VARIABLES, Service, load_client_settings
+from tests.factories.embedded import server_directory
 
 SOURCE = Path(mlops_platform.__file__).parents[1]
 ROOT = SOURCE.parent

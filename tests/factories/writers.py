@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx2
 from pyarrow import parquet
-from tests.factories.running import RunningPlatform, eventually
 
 from mlops_platform.sdk import Platform
 from mlops_platform.sdk.errors import MlopsError
 from mlops_platform.sdk.settings import Service
+from tests.factories.running import RunningPlatform, eventually
 
 FEATURE_SET = "durable"
 TEST = "durable"

@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from tests.factories.running import RunningPlatform, eventually, free_ports, platform_home, running
-from tests.factories.writers import Writers, is_ready
 
 from mlops_platform.sdk.settings import Service
+from tests.factories.running import RunningPlatform, eventually, free_ports, platform_home, running
+from tests.factories.writers import Writers, is_ready
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("durability"), pytest.mark.timeout(300)]
 
@@ -134,7 +134,7 @@ def small_disk():
         Path(base).chmod(0o711)
         disk = Path(base) / "disk"
         disk.mkdir(mode=0o711)
-        mount = ["mount", "-t", "tmpfs", "-o", "size=160m,mode=711", "tmpfs", disk]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=160m,mode=711", "tmpfs", str(disk)]
         mounted = subprocess.run(mount, capture_output=True, check=False)
         if mounted.returncode:
             pytest.skip(f"this machine lets nobody mount: {mounted.stderr.decode().strip()}")
