@@ -42,7 +42,10 @@ def _no_control(value: str) -> str:
 def _utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("must carry a time zone, for example 2026-01-31T09:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time in the years 1 to 9999, in UTC too") from None
 
 
 def _wire_time(value: datetime) -> str:
