@@ -11,7 +11,6 @@ import asyncpg
 import httpx2
 import pytest
 from pydantic import SecretStr
-from tests.factories.embedded import embedded_server, server_directory
 
 from mlops_platform.core.auth.directory import Directory, NewCredential
 from mlops_platform.core.db import migrate
@@ -22,6 +21,7 @@ from mlops_platform.core.telemetry import logs
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.server.catalog import BY_NAME
 from mlops_platform.server.runtime import open_runtime
+from tests.factories.embedded import embedded_server, server_directory
 
 TEMPLATE = "mlops"
 SECRET = "a secret for tests that is long enough: 0123456789abcdef"

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx2
+
 from tests.conftest import Caller
 
 

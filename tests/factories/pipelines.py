@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from tests.conftest import Caller
-from tests.pipelines.eventually import eventually
 
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.tasks.worker import Worker, WorkerOptions
+from tests.conftest import Caller
+from tests.pipelines.eventually import eventually
 
 USER_CODE = Path(__file__).parents[1] / "pipelines"
 FINAL = {"succeeded", "failed", "cancelled"}

@@ -105,8 +105,11 @@ class TestLoad:
 class TestLineage:
     async def test_a_stated_edge_is_found_from_both_ends(self, sdk: AsyncPlatform):
         await sdk.registry.create_version("m", "1")
-        edge = await sdk.registry.state_lineage("model-version:m/1", "derived_from", "feature-set:user_features")
-        assert edge.relation == "derived_from"
+        await sdk.registry.state_lineage("model-version:m/1", "derived_from", "feature-set:user_features")
+        up = await sdk.registry.lineage("m/1")
+        assert "user_features" in [node.name for node in up.nodes]
+        down = await sdk.registry.lineage("feature-set:user_features", downstream=True)
+        assert "m/1" in [node.name for node in down.nodes]
 
 
 class TestRunArtifacts:

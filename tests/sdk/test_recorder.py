@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import socket
 import stat
@@ -17,7 +18,7 @@ import pytest
 
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.errors import PlatformUnreachable, api_error
-from mlops_platform.sdk.recorder import QUEUE_POINTS, Recorder, RecorderWarning
+from mlops_platform.sdk.recorder import Recorder, RecorderWarning
 from mlops_platform.sdk.spool import Delivery, Spool
 from tests.sdk.server import Reply, fake_service, problem
 
@@ -260,14 +261,15 @@ class TestRefusals:
 
 
 class TestMemory:
-    def test_a_loop_that_outruns_the_thread_goes_to_the_disk(self, recorder, sink, spool):
+    def test_a_loop_that_outruns_the_thread_goes_to_the_disk(self, recorder, sink, monkeypatch):
+        monkeypatch.setattr("mlops_platform.sdk.recorder.QUEUE_POINTS", 5000)
         sink.gate.clear()
-        for step in range(QUEUE_POINTS + 2000):
+        for step in range(12_000):
             recorder.point("/m", "loss", 0.5, step, 1000)
-            assert len(recorder._queue) <= QUEUE_POINTS
+            assert len(recorder._queue) <= 5000
         sink.gate.set()
         assert recorder.flush(timeout_seconds=60)
-        assert len({step for _, step, _ in sink.points()}) == QUEUE_POINTS + 2000
+        assert len({step for _, step, _ in sink.points()}) == 12_000
 
 
 class TestProcesses:
@@ -299,6 +301,18 @@ class TestProcesses:
         recorder.flush()
         assert ("loss", 3, 1.0) in sink.points()
         assert list(spool.all()) == []
+
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_worker_of_multiprocessing_delivers_before_it_ends(self, connected):
+        with connected(tracking_service()) as (service, platform):
+            run = platform.tracking.start_run("e")
+            worker = multiprocessing.get_context("fork").Process(target=run.log_metric, args=("loss", 0.5))
+            worker.start()
+            worker.join(30)
+            assert worker.exitcode == 0
+            assert [point for seen in service.seen if seen.path.endswith("/metrics") for point in points_in(seen)] == [
+                ("loss", None, 0.5)
+            ]
 
 
 class TestCost:

@@ -18,6 +18,7 @@ from mlops_platform.cli import (
     run,
     server,
 )
+from mlops_platform.cli.demo import command as demo
 
 HELP = """The MLOps platform: models, experiments, features, pipelines and A/B tests.
 
@@ -44,6 +45,7 @@ for name, group in NOUNS.items():
     app.add_typer(group, name=name)
 lineage.add_to(app)
 server.add_to(app)
+demo.add_to(app)
 
 
 def _version(wanted: bool) -> None:

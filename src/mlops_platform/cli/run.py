@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlops_platform.cli.console import Printer, command, connect, noun, pairs
+from mlops_platform.cli.console import ExitCode, Printer, command, connect, noun, pairs
 
 app = noun("Runs: parameters, metrics, artifacts.")
 
@@ -129,4 +129,4 @@ def sync(out: Printer) -> None:
         delivered, remaining = platform.tracking.sync()
         out.one({"delivered": delivered, "remaining": remaining}, name="remaining")
     if remaining:
-        raise typer.Exit(5)
+        raise typer.Exit(ExitCode.UNAVAILABLE)

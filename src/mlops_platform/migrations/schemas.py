@@ -15,6 +15,12 @@ def create_service_schema(name: str) -> None:
     )
 
 
+def show_revision() -> None:
+    """Let the application role see at which revision the database is: each service checks it when it starts."""
+    # Alembic makes its table before the first migration, and so before default privileges are granted.
+    _if_app_role(f"GRANT SELECT ON core.alembic_version TO {APP_ROLE}")
+
+
 def make_append_only(table: str) -> None:
     """Take UPDATE and DELETE from the application role, and refuse both, and TRUNCATE, to everyone by trigger."""
     _if_app_role(f"REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {APP_ROLE}")

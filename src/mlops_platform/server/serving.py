@@ -1,10 +1,8 @@
 """Serving one or more apps in one event loop, and ending all of them together."""
 
 import asyncio
-import contextlib
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -57,34 +55,6 @@ async def serving(runtime: Runtime, bound: Sequence[tuple[Entry, socket.socket]]
                 server.should_exit = True
             await asyncio.gather(*running, return_exceptions=True)
             await asyncio.gather(*(app.edge.drain(runtime.settings.drain_seconds) for app in apps))
-
-
-@contextmanager
-def stop_signals(on_signal: Callable[[], None]) -> Iterator[None]:
-    """Call `on_signal` at Ctrl-C and SIGTERM, within the block."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
-def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run on uvloop where there is one: without it a bare route does half."""
-    with contextlib.ExitStack() as stack:
-        runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
-        runner.run(main())
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415  # not on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _server(app: ServiceApp, runtime: Runtime) -> _Server:

@@ -5,7 +5,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.crypto import reference_blob
 
 from mlops_platform.core.crypto.blob_format import (
     HEADER_BYTES,
@@ -26,6 +25,7 @@ from mlops_platform.core.crypto.errors import BlobCorrupt, BlobKeyUnavailable
 from mlops_platform.core.crypto.key_ring import KeyRing
 from mlops_platform.core.errors import PlatformError
 from mlops_platform.core.identity import ProjectId, new_id
+from tests.core.crypto import reference_blob
 
 VECTORS = json.loads(reference_blob.VECTORS.read_text(encoding="utf-8"))
 RING = KeyRing([bytes(range(32))])

@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 
 import httpx2
 import pytest
-from tests.conftest import Platform, TestDatabase
-from tests.factories.toys import client_of, make_schema, toy_app
 
 from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.identity import ProjectId, Role
+from tests.conftest import Platform, TestDatabase
+from tests.factories.toys import client_of, make_schema, toy_app
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.factories.toys import asgi_call, toy_app
 
 from mlops_platform.core.identity import Role
+from tests.factories.toys import asgi_call, toy_app
 
 
 def known(caller, *more):

@@ -1,8 +1,8 @@
 import pytest
-from tests.factories.toys import asgi_call, toy_app
 
 from mlops_platform.core.errors import ForbiddenOrigin
 from mlops_platform.core.http.guard import UNGUARDED_PATHS, HostGuard
+from tests.factories.toys import asgi_call, toy_app
 
 
 def is_allowed(settings, *headers, method="GET", path="/api/toys"):

@@ -2,7 +2,6 @@ import asyncio
 from datetime import timedelta
 
 from sqlalchemy import func, select, text
-from tests.factories.toys import toy_app
 
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.clock import FixedClock
@@ -10,6 +9,7 @@ from mlops_platform.core.events.tables import events
 from mlops_platform.core.http import idempotency
 from mlops_platform.core.http.tables import idempotency_keys
 from mlops_platform.core.identity import Role
+from tests.factories.toys import toy_app
 
 ONE = {"name": "bear"}
 

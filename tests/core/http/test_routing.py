@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from sqlalchemy import func, select
-from tests.factories.toys import READ, asgi_call, toy_app
 
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.errors import ConfigurationError
 from mlops_platform.core.http import routing
 from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.http.service import Service
+from tests.factories.toys import READ, asgi_call, toy_app
 
 JSON = (b"content-type", b"application/json")
 LIMIT = 4096

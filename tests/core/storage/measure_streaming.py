@@ -9,13 +9,12 @@ import threading
 import time
 from pathlib import Path
 
-from tests.core.storage.conftest import s3_store
-
 from mlops_platform.core.crypto.key_ring import KeyRing
 from mlops_platform.core.identity import ProjectId, new_id
 from mlops_platform.core.storage.blob_store import BlobStore
 from mlops_platform.core.storage.local_files import LocalFiles
 from mlops_platform.core.storage.object_store import ObjectStore
+from tests.core.storage.conftest import s3_store
 
 MEBIBYTE = 1024 * 1024
 

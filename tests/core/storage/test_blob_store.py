@@ -6,8 +6,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from obstore.store import MemoryStore
-from tests.core.crypto.reference_blob import pattern
-from tests.core.storage.conftest import s3_store
 
 from mlops_platform.core.crypto.blob_format import SEGMENT_BYTES, BlobAddress, BlobId
 from mlops_platform.core.crypto.errors import BlobCorrupt, BlobKeyUnavailable
@@ -19,6 +17,8 @@ from mlops_platform.core.storage.blob_store import BlobStore
 from mlops_platform.core.storage.errors import BlobMissing
 from mlops_platform.core.storage.local_files import LocalFiles
 from mlops_platform.core.storage.object_store import ObjectStore
+from tests.core.crypto.reference_blob import pattern
+from tests.core.storage.conftest import s3_store
 
 RING = KeyRing([bytes(range(32))])
 PROJECT = ProjectId(new_id())

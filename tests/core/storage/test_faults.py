@@ -10,7 +10,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from tests.core.storage.conftest import CREDENTIALS, running_s3, s3_store
 
 from mlops_platform.core.crypto.blob_format import BlobOpener, BlobSealer
 from mlops_platform.core.crypto.key_ring import KeyRing
@@ -19,6 +18,7 @@ from mlops_platform.core.identity import ProjectId, new_id
 from mlops_platform.core.storage.blob_store import BlobStore
 from mlops_platform.core.storage.local_files import LocalFiles
 from mlops_platform.core.storage.object_store import ObjectStore
+from tests.core.storage.conftest import CREDENTIALS, running_s3, s3_store
 
 MEBIBYTE = 1024 * 1024
 PROJECT = ProjectId(new_id())

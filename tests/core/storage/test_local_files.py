@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.conformance.object_backend import ObjectBackendConformance, put, some_key
 
 from mlops_platform.core.errors import DependencyUnavailable, StorageFull
 from mlops_platform.core.storage.local_files import LocalFiles
+from tests.conformance.object_backend import ObjectBackendConformance, put, some_key
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ import asyncio
 
 import pytest
 from obstore.store import MemoryStore
-from tests.conformance.object_backend import ObjectBackendConformance, put, some_key
-from tests.core.storage.conftest import s3_store
 
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.storage.object_store import ObjectStore
+from tests.conformance.object_backend import ObjectBackendConformance, put, some_key
+from tests.core.storage.conftest import s3_store
 
 
 class TestS3(ObjectBackendConformance):

@@ -1,7 +1,6 @@
 import asyncio
 
 import pytest
-from tests.core.storage.conftest import CREDENTIALS
 
 from mlops_platform.core.crypto.key_ring import KeyRing
 from mlops_platform.core.errors import ConfigurationError, DependencyUnavailable
@@ -10,6 +9,7 @@ from mlops_platform.core.settings import Settings
 from mlops_platform.core.storage.local_files import LocalFiles
 from mlops_platform.core.storage.object_store import ObjectStore
 from mlops_platform.core.storage.opening import open_blob_store
+from tests.core.storage.conftest import CREDENTIALS
 
 RING = KeyRing([bytes(range(32))])
 

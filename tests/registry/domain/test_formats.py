@@ -12,7 +12,7 @@ from collections import OrderedDict
 import joblib
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlops_platform.contracts.registry import ArtifactFormat
@@ -27,6 +27,11 @@ class Model:
 
 VALUES = [Model(), {"a": 1}, [1, 2], ("t", 1), OrderedDict(a=1), {1, 2}, np.float64]
 ARRAYS = {"weights": np.arange(20_000.0), "bias": np.ones(3)}
+
+
+def kind_of(value) -> str:
+    """A test id that is the same in every process."""
+    return value.value if isinstance(value, ArtifactFormat) else type(value).__name__
 
 
 def format_of(content: bytes, step: int = 10_000) -> ArtifactFormat:
@@ -77,13 +82,13 @@ def safetensors(tensors: int) -> bytes:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=kind_of)
 def test_a_pickle_of_any_new_protocol(value, protocol):
     assert format_of(pickle.dumps(value, protocol)) is ArtifactFormat.PICKLE
 
 
 @pytest.mark.parametrize("protocol", [0, 1])
-@pytest.mark.parametrize("value", [Model(), {"a": 1}, [1, 2], OrderedDict(a=1)], ids=repr)
+@pytest.mark.parametrize("value", [Model(), {"a": 1}, [1, 2], OrderedDict(a=1)], ids=kind_of)
 def test_a_pickle_of_the_old_protocols(value, protocol):
     assert format_of(pickle.dumps(value, protocol)) is ArtifactFormat.PICKLE
 
@@ -135,6 +140,7 @@ def test_joblib_with_any_compressor(options):
         (struct.pack("<Q", 2**62) + b'{"a"', ArtifactFormat.OTHER),
         (b"\x80\x04", ArtifactFormat.OTHER),
     ],
+    ids=kind_of,
 )  # fmt: skip
 def test_what_a_file_is(content, expected):
     assert format_of(content) is expected
@@ -149,6 +155,7 @@ magics = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(magics, st.binary(max_size=3000), st.binary(max_size=200))
 @example(b"\x08", b"\xff" * 11, b"")
 @example(b"<?xml" + b" " * 64, b"a" * 3000, b"")
@@ -159,6 +166,7 @@ def test_any_bytes_have_an_answer(magic, middle, end):
     assert recognise_all_at_once((magic + middle) * 30 + end) in ArtifactFormat
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=70_000), max_size=8))
 def test_a_sample_is_the_two_ends_however_the_stream_is_cut(chunks):
     sampler = Sampler()

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_platform.registry.domain.manifest import ManifestEntry, check_digest, manifest_digest
@@ -12,12 +12,14 @@ entries = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(entries.flatmap(lambda files: st.tuples(st.just(files), st.permutations(files))))
 def test_the_digest_does_not_depend_on_the_order(pair):
     files, shuffled = pair
     assert manifest_digest(shuffled) == manifest_digest(files)
 
 
+@settings(deadline=None)
 @given(entries, entries)
 def test_different_manifests_have_different_digests(one, other):
     assert (manifest_digest(one) == manifest_digest(other)) == (set(one) == set(other))

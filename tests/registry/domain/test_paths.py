@@ -2,7 +2,7 @@ import posixpath
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_platform.core.errors import InvalidInput
@@ -11,6 +11,7 @@ from mlops_platform.registry.domain.paths import MAX_PATH_BYTES, ancestors, chec
 anything = st.text(st.characters() | st.sampled_from("./\\%:\0~"), max_size=40)
 
 
+@settings(deadline=None)
 @given(anything)
 def test_whatever_is_accepted_stays_in_its_folder_and_has_one_spelling(path):
     try:

@@ -1,14 +1,16 @@
 import asyncio
 import itertools
+from pathlib import Path
 
 import pytest
-from tests.factories.registry import a_ready_version, a_version
 
+from mlops_platform.contracts.registry import Relation
 from mlops_platform.core.events import outbox
 from mlops_platform.core.identity import Grant, Principal, PrincipalId, PrincipalKind, Role, new_id
 from mlops_platform.core.jobs import consumers
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.registry.tasks import KEEP_LINEAGE
+from tests.factories.registry import a_ready_version, a_version
 
 RUN, SET = new_id(), new_id()
 
@@ -110,23 +112,30 @@ class TestWalk:
     async def test_from_the_feature_set_to_the_outcome_and_back(self, ada):
         """The path that the platform promises, in the words that each service uses."""
         chain = [
-            (f"training-set:{SET}", "derived_from", "feature-set:user_features"),
+            ("feature-set:user_features/1", "version_of", "feature-set:user_features"),
+            (f"training-set:{SET}", "derived_from", "feature-set:user_features/1"),
             (f"run:{RUN}", "used", f"training-set:{SET}"),
             (f"run:{RUN}", "produced", "model-version:fraud/1"),
             ("alias:fraud/champion", "points_to", "model-version:fraud/1"),
             ("variant:v2_test/treatment", "routes_to", "alias:fraud/champion"),
             ("variant:v2_test/treatment", "part_of", "ab-test:v2_test"),
+            ("ab-test:v2_test", "concluded_with", "outcome:v2_test"),
+            ("outcome:v2_test", "favours", "variant:v2_test/treatment"),
             ("variant:v2_test/treatment", "measured_by", "outcome:v2_test/clicks"),
+            (f"pipeline-run:{RUN}", "run_of", "pipeline:train"),
+            (f"pipeline-run:{RUN}", "produced", f"run:{RUN}"),
         ]
         for edge in chain:
             await state(ada, *edge)
         affected = found(await look(ada, "feature-set:user_features", direction="downstream", depth=20))
         assert affected == {
-            "feature-set:user_features": 0, f"training-set:{SET}": 1, f"run:{RUN}": 2, "model-version:fraud/1": 3,
-            "alias:fraud/champion": 4, "variant:v2_test/treatment": 5, "ab-test:v2_test": 6, "outcome:v2_test/clicks": 6,
+            "feature-set:user_features": 0, "feature-set:user_features/1": 1, f"training-set:{SET}": 2, f"run:{RUN}": 3,
+            "model-version:fraud/1": 4, "alias:fraud/champion": 5, "variant:v2_test/treatment": 6, "ab-test:v2_test": 7,
+            "outcome:v2_test": 7, "outcome:v2_test/clicks": 7,
         }  # fmt: skip
         causes = found(await look(ada, "outcome:v2_test/clicks", direction="upstream", depth=20))
-        assert causes.keys() == affected.keys() - {"ab-test:v2_test"}
+        others = {"ab-test:v2_test", "outcome:v2_test"}
+        assert causes.keys() == (affected.keys() - others) | {f"pipeline-run:{RUN}", "pipeline:train"}
         assert found(await look(ada, "feature-set:user_features", direction="upstream")) == {"feature-set:user_features": 0}
 
     async def test_depth_is_a_limit(self, ada):
@@ -137,6 +146,17 @@ class TestWalk:
         assert both == {"model:m4": 0, "model:m3": 1, "model:m5": 1, "model:m2": 2, "model:m6": 2}
         for depth in ("0", "21", "x"):
             assert (await ada.http.get(f"/api/lineage?urn=model:a&depth={depth}")).status_code == 422
+
+    async def test_every_relation_has_one_end_that_depends(self, ada):
+        """What the reference page says of each relation."""
+        page = (Path(__file__).parents[3] / "docs/reference/model-registry.md").read_text(encoding="utf-8")
+        for relation in Relation:
+            await state(ada, f"model:{relation}-subject", relation, f"model:{relation}-object")
+            row = next(line for line in page.splitlines() if line.startswith(f"| `{relation}` |"))
+            dependent = row.split("|")[2].partition(";")[0].strip()
+            source = {"subject": "object", "object": "subject"}[dependent]
+            affected = found(await look(ada, f"model:{relation}-{source}", direction="downstream"))
+            assert affected == {f"model:{relation}-{source}": 0, f"model:{relation}-{dependent}": 1}
 
     async def test_a_cycle_ends(self, ada):
         for n in range(3):

@@ -1,11 +1,16 @@
 import asyncio
+import json
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import func, select
-from tests.factories.registry import BRIEF, a_ready_version, a_version
 
 from mlops_platform.core.identity import Role
 from mlops_platform.core.storage.tables import blob_references
+from tests.factories.asgi import exchange, raw_request
+from tests.factories.registry import BRIEF, a_ready_version, a_version
+
+JSON = {"content-type": "application/json"}
 
 
 class TestCreateVersion:
@@ -272,3 +277,118 @@ async def held(runtime, caller):
     async with runtime.database.read() as session:
         mine = blob_references.c.project_id == caller.project
         return await session.scalar(select(func.count()).select_from(blob_references).where(mine))
+
+
+class TestUpdate:
+    async def test_words_about_a_version_change_also_when_it_is_ready(self, ada):
+        before = await a_ready_version(ada, {"a": b"1"}, tags=["old"])
+        response = await ada.http.patch(
+            "/api/models/fraud/versions/1", json={"description": "better", "tags": ["new", "new", "x"]}
+        )
+        changed = {"description": "better", "tags": ["new", "x"]}
+        assert response.json() == {**before, **changed, "updated_at": response.json()["updated_at"]}
+        kept = (await ada.http.patch("/api/models/fraud/versions/1", json={})).json()
+        assert (kept["description"], kept["tags"]) == ("better", ["new", "x"])
+
+    async def test_a_model_gets_a_description(self, ada):
+        await a_version(ada)
+        assert (await ada.http.patch("/api/models/fraud", json={"description": "d"})).json()["description"] == "d"
+
+    async def test_what_is_not_there_cannot_be_changed(self, ada):
+        await a_version(ada, version="1")
+        for method, path in (
+            ("PATCH", "/api/models/other"), ("PATCH", "/api/models/fraud/versions/2"), ("DELETE", "/api/models/other"),
+            ("POST", "/api/models/other/restore"), ("POST", "/api/models/fraud/versions/2/restore"),
+            ("DELETE", "/api/models/fraud/versions/2"), ("DELETE", "/api/models/fraud/versions/2?purge=true"),
+            ("DELETE", "/api/models/fraud/aliases/nobody"), ("DELETE", "/api/models/other/aliases/a"),
+            ("POST", "/api/models/fraud/versions/2/finalize"), ("GET", "/api/models/other/versions"),
+            ("GET", "/api/models/fraud/versions/2/download"), ("GET", "/api/models/fraud/aliases/nobody"),
+        ):  # fmt: skip
+            response = await ada.http.request(method, path, json={} if method == "PATCH" else None)
+            assert (response.status_code, method, path) == (404, method, path)
+            assert response.headers["content-type"] == "application/problem+json"
+
+    async def test_a_restored_version_is_as_it_was_and_restoring_twice_is_no_error(self, ada):
+        before = await a_ready_version(ada, {"a": b"1"})
+        await ada.http.delete("/api/models/fraud/versions/1")
+        for _ in range(2):
+            assert (await ada.http.post("/api/models/fraud/versions/1/restore")).json() == before
+            assert (await ada.http.post("/api/models/fraud/restore")).status_code == 200
+
+
+CORPUS = [
+    "../../etc/passwd", "..%2f..%2f", "..\\..\\x", "a\x00b", "", " ", ".", "..", "a" * 20_000, "a/b", "\r\nSet-Cookie: a=b",
+    "'; DROP TABLE registry.aliases; --", "{{7*7}}", "${jndi:ldap://x}", "<script>", "%s%n", "\u202egpj.exe", "e\u0301",
+    "\ufeff", "\U0001f4a9", "\ud800", "NaN", "null", "-1", "1e999", "0x10",
+]  # fmt: skip
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("field", ["name", "version", "framework", "description", "run_id", "training_set_id"])
+    async def test_a_string_of_a_new_version_is_stored_exactly_or_refused_by_name(self, ada, field):
+        accepted = 0
+        for number, value in enumerate(CORPUS):
+            body = json.dumps({"name": "fraud", "version": f"v{number}", field: value}).encode()
+            response = await ada.http.post("/api/models", content=body, headers=JSON)
+            if response.status_code == 201:
+                accepted += 1
+                assert response.json()[field] == value
+            else:
+                check_refusal(response, field, value)
+        models = (await ada.http.get("/api/models")).json()["items"]
+        assert sum(model["version_count"] for model in models) == accepted
+
+    @pytest.mark.parametrize("field", ["metrics", "params", "tags"])
+    async def test_a_key_or_tag_is_stored_exactly_or_refused_by_name(self, ada, field):
+        for value in CORPUS:
+            given = [value] if field == "tags" else {value: 1}
+            body = json.dumps({"name": "fraud", field: given}).encode()
+            response = await ada.http.post("/api/models", content=body, headers=JSON)
+            if response.status_code == 201:
+                assert response.json()[field] == given
+            else:
+                check_refusal(response, field, value)
+
+    @pytest.mark.parametrize(
+        ("method", "path", "field"),
+        [
+            ("PATCH", "/api/models/fraud", "description"), ("PATCH", "/api/models/fraud/versions/1", "description"),
+            ("PUT", "/api/models/fraud/aliases/champion", "version"),
+        ],
+    )  # fmt: skip
+    async def test_a_string_of_a_change_never_crashes(self, ada, method, path, field):
+        await a_version(ada, version="1")
+        for value in CORPUS:
+            response = await ada.http.request(method, path, content=json.dumps({field: value}).encode(), headers=JSON)
+            if response.status_code not in {200, 404}:
+                check_refusal(response, field, value)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/api/models/{}", "/api/models/fraud/versions/{}", "/api/models/fraud/aliases/{}",
+            "/api/models/fraud/versions/{}/artifacts", "/api/models/{}/versions/1/download",
+            "/api/models/fraud/aliases/{}/lineage",
+        ],
+    )  # fmt: skip
+    async def test_a_name_in_a_path_is_refused_or_not_found(self, ada, path):
+        for value in CORPUS:
+            if not value or value == "\ud800":
+                continue  # one names the list, the other no URL can say
+            scope = raw_request(ada, "GET", path.format(quote(value, safe="")))
+            status, headers, _ = await exchange(ada, scope, body=[b""])
+            assert (status in {404, 422}, value[:40]) == (True, value[:40])
+            assert headers["content-type"] == "application/problem+json"
+
+    async def test_the_api_describes_itself(self, ada):
+        document = (await ada.http.get("/openapi.json")).json()
+        upload = document["paths"]["/api/models/{name}/versions/{version}/artifacts/{path}"]["put"]
+        assert "application/octet-stream" in upload["requestBody"]["content"]
+        assert "/api/lineage" in document["paths"]
+
+
+def check_refusal(response, field, value):
+    assert response.status_code in {400, 422}, (value[:40], response.text)
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.status_code == 400 or any(error["field"].startswith(field) for error in problem["errors"])

@@ -41,7 +41,7 @@ class Database:
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[WriteSession]:
         """A session on which each statement is a transaction of its own: one round trip instead of three, for hot paths."""
-        async with translated_errors(), self._autocommit.connect() as connection:
+        async with _connected(self._autocommit) as connection:
             session = WriteSession(connection)
             yield session
         session.committed()

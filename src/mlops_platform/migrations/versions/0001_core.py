@@ -14,6 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     schemas.create_service_schema("core")
+    schemas.show_revision()
     op.create_table(
         "audit_chain",
         sa.Column("position", sa.BigInteger(), autoincrement=False, nullable=False),

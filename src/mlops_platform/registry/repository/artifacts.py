@@ -57,24 +57,24 @@ class ArtifactRepository(ArtifactReader):
         super().__init__(session, principal)
         self._session: WriteSession = session
 
-    async def clash(self, version_id: str, path: str) -> str | None:
-        """A file that would have to be a folder for this path, or that makes a folder of it."""
+    async def in_the_way(self, version_id: str, path: str) -> Row[Any] | None:
+        """The file of this path; else one that would have to be a folder for it, or that makes a folder of it."""
         below = (artifacts.c.path > f"{path}/") & (artifacts.c.path < f"{path}0")  # "0" is what follows "/"
         statement = visible_to(self._principal, artifacts).where(
-            artifacts.c.version_id == version_id, or_(artifacts.c.path.in_(list(ancestors(path))), below)
+            artifacts.c.version_id == version_id, or_(artifacts.c.path.in_([path, *ancestors(path)]), below)
         )
-        row = await self._session.first(statement.limit(1))
-        return row.path if row else None
+        return await self._session.first(statement.order_by(artifacts.c.path != path).limit(1))
 
-    async def put(self, values: Mapping[str, Any]) -> None:
-        """Insert a file, or let it replace the one of the same path, whose id it then has."""
+    async def put(self, values: Mapping[str, Any]) -> Row[Any]:
+        """Insert a file, or let it replace the one of the same path, whose id it then has; the file as it is now."""
         statement = upsert(artifacts).values({**values, "project_id": self._principal.project})
         replaced = ("blob_id", "sha256", "size", "is_encrypted", "format", "stored_at")
-        await self._session.execute(
+        stored = await self._session.execute(
             statement.on_conflict_do_update(
                 index_elements=["version_id", "path"], set_={name: statement.excluded[name] for name in replaced}
-            )
+            ).returning(artifacts)
         )
+        return stored.one()
 
     async def remove(self, artifact_id: str) -> None:
         """Remove the row of a file."""

@@ -210,6 +210,16 @@ class ModelRepository(ModelReader):
             .with_for_update()
         )
 
+    async def hold_version(self, name: str, version: str) -> Row[Any] | None:
+        """A version by its names, read and held until the commit in one statement. Its aliases are not held."""
+        statement = self._versions().where(
+            registered_models.c.name == name,
+            model_versions.c.version == version,
+            model_versions.c.deleted_at.is_(None),
+            registered_models.c.deleted_at.is_(None),
+        )
+        return await self._session.first(statement.with_for_update(of=model_versions))
+
     async def lock_model(self, model_id: str) -> list[str]:
         """Hold a model and all its versions, deleted ones too, until the commit; the ids of the versions."""
         await self._session.execute(

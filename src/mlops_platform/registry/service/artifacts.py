@@ -21,7 +21,7 @@ from mlops_platform.registry.errors import (
 )
 from mlops_platform.registry.repository.artifacts import ArtifactReader, ArtifactRepository, holder_of
 from mlops_platform.registry.repository.models import ModelReader, ModelRepository
-from mlops_platform.registry.service.models import found_version, locked_version
+from mlops_platform.registry.service.models import found_version, version_not_found
 
 
 class VersionFiles:
@@ -37,15 +37,15 @@ class VersionFiles:
         self, name: str, version: str, path: str, blob: StoredBlob, content_format: ArtifactFormat
     ) -> tuple[Record, bool]:
         """Make stored content a file of a pending version, in place of the one of that path; whether there was none."""
-        row = await locked_version(self._models, name, version)
-        versions.check_mutable(name, version, VersionStatus(row.status))
-        before = await self._artifacts.artifact(row.id, path)
-        if before is None:
-            await self._check_room(row, path)
+        row = await self._open_version(name, version)
+        before = await self._artifacts.in_the_way(row.id, path)
+        if before is None or before.path != path:
+            _check_room(row, path, before)
+            before = None
         artifact_id = before.id if before else new_id()
         held = await self._blobs.hold(self._work.session, blob, holder_of(artifact_id))
         now = self._work.clock.now()
-        await self._artifacts.put(
+        stored = await self._artifacts.put(
             {
                 "id": artifact_id,
                 "version_id": row.id,
@@ -64,13 +64,12 @@ class VersionFiles:
         old = _facts(before) if before else None
         after = {"path": path, "sha256": held.sha256, "size": held.size, "format": content_format}
         await self._record("model_artifact.stored", name, version, before=old, after=after)
-        return await self._artifact(row, path), before is None
+        return stored, before is None
 
     async def remove(self, name: str, version: str, path: str) -> None:
         """Take a file out of a pending version."""
-        row = await locked_version(self._models, name, version)
-        versions.check_mutable(name, version, VersionStatus(row.status))
-        file = await self._artifact(row, path)
+        row = await self._open_version(name, version)
+        file = await found_artifact(self._artifacts, row, path)
         await self._artifacts.remove(file.id)
         await self._blobs.release(self._work.session, self._work.principal.project, [holder_of(file.id)])
         await self._models.count_files(row.id, files=-1, size=-file.size, now=self._work.clock.now())
@@ -78,7 +77,7 @@ class VersionFiles:
 
     async def finalize(self, name: str, version: str) -> Record:
         """Verify the manifest and make the version `ready`: nothing of it changes any more. Again is the same answer."""
-        row = await locked_version(self._models, name, version)
+        row = await self._held_version(name, version)
         if row.status == VersionStatus.READY:
             return row
         versions.check_transition(name, version, VersionStatus(row.status), VersionStatus.READY)
@@ -106,16 +105,16 @@ class VersionFiles:
         resource = self._work.urn("model-version", f"{row.name}/{row.version}")
         await self._work.audit("model_version.downloaded", resource, detail={"what": what, "size": size})
 
-    async def _check_room(self, row: Record, path: str) -> None:
-        if row.file_count >= MAX_FILES:
-            raise TooManyArtifacts(f"Version {row.version!r} of {row.name!r} has {MAX_FILES} files, the most that it may.")
-        if (other := await self._artifacts.clash(row.id, path)) is not None:
-            raise ArtifactPathTaken(
-                f"{path!r} and {other!r} cannot both be files: one would be a folder.", hint="Choose another path."
-            )
+    async def _open_version(self, name: str, version: str) -> Record:
+        row = await self._held_version(name, version)
+        versions.check_mutable(name, version, VersionStatus(row.status))
+        return row
 
-    async def _artifact(self, row: Record, path: str) -> Record:
-        return await found_artifact(self._artifacts, row, path)
+    async def _held_version(self, name: str, version: str) -> Record:
+        row = await self._models.hold_version(name, version)
+        if row is None:
+            raise version_not_found(name, version)
+        return row
 
     async def _record(self, action: str, name: str, version: str, *, before: Any = None, after: Any = None) -> None:
         resource = self._work.urn("model-version", f"{name}/{version}")
@@ -151,6 +150,15 @@ async def downloadable(files: ArtifactReader, row: Record) -> list[Record]:
     if not manifest:
         raise ArtifactNotFound(f"Version {row.version!r} of {row.name!r} has no files: it is metadata alone.")
     return list(manifest)
+
+
+def _check_room(row: Record, path: str, other: Record | None) -> None:
+    if other is not None:
+        raise ArtifactPathTaken(
+            f"{path!r} and {other.path!r} cannot both be files: one would be a folder.", hint="Choose another path."
+        )
+    if row.file_count >= MAX_FILES:
+        raise TooManyArtifacts(f"Version {row.version!r} of {row.name!r} has {MAX_FILES} files, the most that it may.")
 
 
 def _facts(file: Record) -> Mapping[str, Any]:

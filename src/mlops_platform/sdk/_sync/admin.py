@@ -26,6 +26,9 @@ from mlops_platform.sdk.errors import PlatformUnreachable
 from mlops_platform.sdk.settings import ClientSettings, Service
 from mlops_platform.sdk.wire import given, segment
 
+SILENCE_SECONDS = 60.0
+"""The feed says something every quarter of a minute, if only that it is there."""
+
 
 class Event(Answer):
     """One event of the feed, as it arrived."""
@@ -138,7 +141,9 @@ class Admin:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
         params = given(types=",".join(types) or None)
         try:
-            with self._client.stream("GET", "/api/platform/events", params=params, headers=headers) as response:
+            with self._client.stream(
+                "GET", "/api/platform/events", params=params, headers=headers, patience_seconds=SILENCE_SECONDS
+            ) as response:
                 fields: dict[str, str] = {}
                 for line in response.iter_lines():
                     if line:

@@ -21,6 +21,8 @@ A = TypeVar("A", TrackedArtifact, RegisteredArtifact)
 
 AT_ONCE = 4
 DOWNLOAD_ATTEMPTS = 4
+UPLOAD_PATIENCE_SECONDS = 300.0
+"""The answer to an upload comes after all of it is durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,9 @@ class Artifacts:
                 yield chunk
 
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.size_bytes)}
-        response = self._client.request("PUT", url_path, content=body, headers=headers)
+        response = self._client.request(
+            "PUT", url_path, content=body, headers=headers, patience_seconds=UPLOAD_PATIENCE_SECONDS
+        )
         stored = answer.model_validate_json(response.content)
         # Hashed while it was read, so that a file of many gigabytes is read once.
         check_digest(file.logical, sent=readers[-1].sha256, stored=stored.sha256)

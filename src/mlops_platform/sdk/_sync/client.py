@@ -3,6 +3,7 @@
 
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -42,12 +43,15 @@ class Pool:
         self._transport = transport
         self._client: httpx2.Client | None = None
         self._of_the_parent: list[httpx2.Client] = []
+        self._connecting = threading.Lock()
         reset_in_child(self)
 
     @property
     def client(self) -> httpx2.Client:
         if self._client is None:
-            self._client = self._connect()
+            # Threads that transfer files may all be the first to ask.
+            with self._connecting:
+                self._client = self._client or self._connect()
         return self._client
 
     def _connect(self) -> httpx2.Client:
@@ -72,6 +76,7 @@ class Pool:
         if self._client is not None:
             self._of_the_parent.append(self._client)
         self._client = None
+        self._connecting = threading.Lock()
 
     def close(self) -> None:
         if self._client is not None:
@@ -87,7 +92,7 @@ class ServiceClient:
         self.url = settings.urls[service]
         self._pool = pool
         self._policy = RetryPolicy(attempts=settings.retries)
-        self._timeout = httpx2.Timeout(settings.timeout_seconds, connect=min(5.0, settings.timeout_seconds))
+        self._timeout_seconds = settings.timeout_seconds
         self._headers = _caller_headers(settings, self.url)
 
     def get(self, answer: type[A], path: str, *, params: Mapping[str, Any] | None = None) -> A:
@@ -133,9 +138,16 @@ class ServiceClient:
         content: Content | bytes | None = None,
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        patience_seconds: float | None = None,
     ) -> httpx2.Response:
-        """Send, repeat what may be repeated, and return a success whose body has been read."""
-        call = self._call(method, path, params, json=json, content=content, headers=headers, key=idempotency_key)
+        """Send, repeat what may be repeated, and return a success whose body has been read.
+
+        `patience_seconds`: wait longer than usual for the answer, as after a large upload.
+        """
+        timeout = self._waiting(patience_seconds)
+        call = self._call(
+            method, path, params, json=json, content=content, headers=headers, key=idempotency_key, timeout=timeout
+        )
         return self._attempts(call, read=True)
 
     @contextmanager
@@ -146,9 +158,11 @@ class ServiceClient:
         *,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        patience_seconds: float | None = None,
     ) -> Iterator[httpx2.Response]:
         """A success whose body is still to be read; what breaks from then on is the caller's to repeat."""
-        response = self._attempts(self._call(method, path, params, headers=headers), read=False)
+        call = self._call(method, path, params, headers=headers, timeout=self._waiting(patience_seconds))
+        response = self._attempts(call, read=False)
         try:
             yield response
         finally:
@@ -164,6 +178,7 @@ class ServiceClient:
         content: Content | bytes | None = None,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
+        timeout: httpx2.Timeout,
     ) -> Callable[[], httpx2.Request]:
         """Makes the request anew for each attempt, with the same idempotency key."""
         sent = {**self._headers, **(headers or {})}
@@ -176,10 +191,14 @@ class ServiceClient:
         def build() -> httpx2.Request:
             body = content() if callable(content) else content
             return self._pool.client.build_request(
-                method, self.url + path, params=query, content=body, headers=sent, timeout=self._timeout
+                method, self.url + path, params=query, content=body, headers=sent, timeout=timeout
             )
 
         return build
+
+    def _waiting(self, patience_seconds: float | None) -> httpx2.Timeout:
+        seconds = self._timeout_seconds
+        return httpx2.Timeout(seconds, connect=min(5.0, seconds), read=max(seconds, patience_seconds or 0.0))
 
     def _attempts(self, build: Callable[[], httpx2.Request], *, read: bool) -> httpx2.Response:
         # A POST carries its idempotency key and the other methods are idempotent, so that all may be repeated.

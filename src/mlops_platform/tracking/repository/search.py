@@ -192,6 +192,12 @@ class _Page:
         """The tie-break follows the last key, so that one key and the run are one range of an index."""
         return self.keys[-1].descending if self.keys else True
 
+    @property
+    def tie(self) -> Column:
+        """The run, named by the table whose index gives the order: a range cannot begin at a column of another table."""
+        first = self.keys[0].table if self.keys else None
+        return runs.c.id if first is None or self.section == ABSENT else first.c.run_id
+
     def statement(self, limit: int, after: Place | None) -> Select[Any]:
         """The page, over one experiment directly, over several by asking each for its own page."""
         ids = self.search.experiment_ids
@@ -273,8 +279,7 @@ class _Page:
             sections = [self.section] if number == 0 else [VALUES, SPECIALS]
             values = [key.value(section) for section in sections]
             order += [key.directed(value) for value in values if value is not None]
-        tie = runs.c.id
-        return [*order, tie.desc() if self.descending else tie.asc()]
+        return [*order, self.tie.desc() if self.descending else self.tie.asc()]
 
     def _order_of(self, inner: FromClause) -> list[ColumnElement[Any]]:
         order: list[ColumnElement[Any]] = []
@@ -286,13 +291,13 @@ class _Page:
     def _after(self, place: Place) -> Condition:
         """Strictly after the place, key by key."""
         if not self.keys:
-            return runs.c.id < place.run_id
+            return self.tie < place.run_id
         value = self.keys[0].value(self.section)
         if value is None:
             return self._after_rest(1, place)
         at = place.keys[0][1]
         if len(self.keys) == 1:
-            return beyond((value, runs.c.id), (at, place.run_id), descending=self.descending)
+            return beyond((value, self.tie), (at, place.run_id), descending=self.descending)
         # The first condition follows from the second; it is what an index range can start at.
         reached = value <= at if self.keys[0].descending else value >= at
         further = self.keys[0].beyond(value, at)
@@ -300,7 +305,7 @@ class _Page:
 
     def _after_rest(self, number: int, place: Place) -> Condition:
         if number == len(self.keys):
-            return runs.c.id < place.run_id if self.descending else runs.c.id > place.run_id
+            return self.tie < place.run_id if self.descending else self.tie > place.run_id
         key = self.keys[number]
         section, at = place.keys[number]
         value = key.value(section)

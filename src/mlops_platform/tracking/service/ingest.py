@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from mlops_platform.core.db.database import Database
-from mlops_platform.core.errors import PlatformError, TooManyRequests
+from mlops_platform.core.errors import DependencyUnavailable, StorageFull, TooManyRequests
 from mlops_platform.tracking.errors import RunDeleted, RunNotFound
 from mlops_platform.tracking.repository.metrics import IngestItem, IngestOutcome, KeyIds, intern_keys, store
 
@@ -95,11 +95,11 @@ class MetricIngest:
         """Store a batch. What the database refuses as a whole is tried one by one: nobody fails for another's points."""
         try:
             outcomes = await self._store([waiting.item for waiting in batch])
-        except PlatformError as error:
+        except (DependencyUnavailable, StorageFull) as error:
             _fail(batch, error)
-        except Exception as error:  # the edge of the worker: it must go on, and nobody may wait for ever
+        except Exception as error:  # noqa: BLE001  # the edge of the worker: it must go on, and nobody may wait for ever
             if len(batch) == 1:
-                log.exception("metric_ingest.failed", run_id=batch[0].item.run_id)
+                log.warning("metric_ingest.failed", run_id=batch[0].item.run_id, error=repr(error))
                 _fail(batch, error)
                 return
             log.warning("metric_ingest.batch_refused", items=len(batch), error=repr(error))

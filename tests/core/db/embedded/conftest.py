@@ -2,9 +2,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.factories.embedded import embedded_server, server_directory
 
 from mlops_platform.core.db.embedded.server import EmbeddedPostgres
+from tests.factories.embedded import embedded_server, server_directory
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
-from tests.factories.embedded import connected, embedded_server, server_directory
 
 from mlops_platform.core.db.embedded.address import EmbeddedAddress
 from mlops_platform.core.db.embedded.server import EmbeddedPostgres
+from tests.factories.embedded import connected, embedded_server, server_directory
 
 
 @dataclass(frozen=True)

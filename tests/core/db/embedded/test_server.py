@@ -11,13 +11,13 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
-from tests.factories.embedded import connected
 
 from mlops_platform.core.db.embedded import process
 from mlops_platform.core.db.embedded.account import server_account
 from mlops_platform.core.db.embedded.binaries import installation
 from mlops_platform.core.db.embedded.server import EmbeddedPostgres
 from mlops_platform.core.errors import ConfigurationError
+from tests.factories.embedded import connected
 
 Make = Callable[..., EmbeddedPostgres]
 

@@ -1,0 +1,1 @@
+"""`mlops demo`: the platform's main job on real measurements."""
