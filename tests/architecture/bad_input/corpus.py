@@ -76,7 +76,9 @@ def in_url(text: str) -> bytes:
 
 def for_segment() -> dict[str, bytes]:
     """What can stand where a path parameter stands."""
-    return {name: in_url(text) for name, text in TEXTS.items() if name not in _ONE_SEGMENT and text is not HUGE} | RAW_SEGMENTS
+    return {
+        name: in_url(text) for name, text in TEXTS.items() if name not in _ONE_SEGMENT and text is not HUGE
+    } | RAW_SEGMENTS
 
 
 def for_query() -> dict[str, bytes]:

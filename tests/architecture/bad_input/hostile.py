@@ -1,5 +1,6 @@
 """One operation under attack: its valid request, and what its answers must never be."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -44,8 +45,11 @@ class Attack:
         given = places.BODIES.get(self._id)
         body = sample(self.operation.service, self.operation.body) if given is None else given
         if self._id in places.NAMED and isinstance(body, dict):
-            return {**body, "name": f"{body['name']}-{places.fresh()}"}
-        return body
+            body = {**body, "name": f"{body['name']}-{places.fresh()}"}
+        return json.loads(self._here(json.dumps(body)))
+
+    def _here(self, text: str) -> str:
+        return text.replace(places.PROJECT, self._caller.project)
 
     @property
     def is_refused_anyway(self) -> bool:
@@ -69,7 +73,8 @@ class Attack:
         raw = {name: quote(value).encode() for name, value in self._values().items()} | dict(segments or {})
         for name, value in raw.items():
             path = path.replace("{" + name + "}", value.decode("latin-1"))
-        pairs = {name: quote(value).encode() for name, value in places.QUERIES.get(self._id, {}).items()} | dict(query or {})
+        pairs = {name: quote(self._here(value)).encode() for name, value in places.QUERIES.get(self._id, {}).items()}
+        pairs |= query or {}
         content, header = b"", JSON
         if self.operation.body is not None:
             content = encoded(self.body() if body is None else body)

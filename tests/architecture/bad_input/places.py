@@ -50,7 +50,8 @@ _MAKERS: dict[str, Callable[[Caller], Awaitable[Place]]] = {
     "pipeline-orchestrator": _pipelines,
     "ab-testing": _ab_testing,
 }
-_URN = f"urn:mlops:{'0' * 32}:training-set:{'1' * 32}"
+PROJECT = "THE-PROJECT"
+_URN = f"urn:mlops:{PROJECT}:training-set:11111111111111111111111111111111"
 _ROW = features.a_row(hours=2)
 # Where the schema alone does not say what makes sense together.
 BODIES: dict[tuple[str, str, str], Any] = {
@@ -80,6 +81,7 @@ QUERIES: dict[tuple[str, str, str], dict[str, str]] = {
 async def furnished(caller: Caller, service: str) -> Place:
     """Values of path parameters that exist."""
     return await _MAKERS[service](caller)
+
 
 # The valid request itself is refused here.
 REFUSED = {("model-registry", "POST", "/api/platform/webhooks"): "its URL is looked up, and tests have no network"}
