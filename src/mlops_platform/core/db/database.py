@@ -7,11 +7,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction, create_async_engine
 
-<<<<<<< HEAD
 from mlops_platform.core.db.pulse import Pulse
-=======
 from mlops_platform.core.db.schema import read_json
->>>>>>> fuzz
 from mlops_platform.core.db.session import ReadSession, WriteSession, reaching_database, translated_errors
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.settings import Settings
