@@ -49,8 +49,9 @@ def measure(seconds: float, console: Console) -> dict[str, dict[str, float]]:
             for name, (port, requests) in hot_paths(warm).items():
                 for connections in CONNECTIONS:
                     console.print(f"  {name}, {connections} connections …")
-                    bare = load(floor, [FLOOR_REQUEST], connections=connections, seconds=seconds)
-                    ours = load(port, requests(), connections=connections, seconds=seconds)
+                    spin = name != "ingest"
+                    bare = load(floor, [FLOOR_REQUEST], connections=connections, seconds=seconds, spin=spin)
+                    ours = load(port, requests(), connections=connections, seconds=seconds, spin=spin)
                     figures[f"{name} x{connections}"] = {
                         **ours,
                         "floor_per_second": bare["per_second"],

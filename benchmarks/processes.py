@@ -121,9 +121,9 @@ def wait_until_answers(port: int, process: "subprocess.Popen[bytes]", *, path: s
         time.sleep(0.01)
 
 
-def load(port: int, requests: list[str], *, connections: int, seconds: float) -> dict[str, float]:
-    """Run the load generator in a process of its own."""
-    job = {"port": port, "requests": requests, "connections": connections, "seconds": seconds}
+def load(port: int, requests: list[str], *, connections: int, seconds: float, spin: bool = False) -> dict[str, float]:
+    """Run the load generator in a process of its own. `spin` keeps a core busy: not where a database needs it."""
+    job = {"port": port, "requests": requests, "connections": connections, "seconds": seconds, "spin": spin}
     finished = subprocess.run(
         [sys.executable, "-m", "benchmarks.load"], input=json.dumps(job), capture_output=True, text=True, check=False
     )

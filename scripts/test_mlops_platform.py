@@ -1,7 +1,7 @@
 """Validate a running platform over HTTP: `python3 scripts/test_mlops_platform.py [--comprehensive] [--only SERVICE]`.
 
-Needs nothing but Python. Addresses come from the MLOPS_*_URL variables, else from client.json under MLOPS_HOME, else they
-are the default ports; the key comes from MLOPS_API_KEY (or MLOPS_API_KEY_FILE), else from secrets/api_key under MLOPS_HOME.
+Needs nothing but Python. Addresses and project come from MLOPS_*_URL and MLOPS_PROJECT, else from client.json under
+MLOPS_HOME; the key comes from MLOPS_API_KEY (or MLOPS_API_KEY_FILE), else from secrets/api_key under MLOPS_HOME.
 The exit code is 0 when every check passed, 1 when one failed, 2 when the command is wrong.
 """
 
@@ -72,15 +72,16 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class Service:
     """One service at its address."""
 
-    def __init__(self, url: str, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None, project: str | None) -> None:
         self.url, self.key = url, key
+        self._named = {"X-MLOps-Project": project} if project else {}
         # No proxy and no redirect: the key goes to this address and nowhere else.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
     def send(self, method: str, path: str, body: Any = None, *, expect: Any = (200, 201), **headers: str) -> Answer:
         """Send a request and expect one of some status codes. A text body goes as it is."""
         content = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
-        sent = {"Content-Type": "application/json"} if body is not None else {}
+        sent = self._named | ({"Content-Type": "application/json"} if body is not None else {})
         sent.update({name.replace("_", "-"): value for name, value in headers.items()})
         if self.key and "Authorization" not in sent:
             sent["Authorization"] = f"Bearer {self.key}"
@@ -458,21 +459,23 @@ def names(service: Service, path: str) -> list[str]:
     return [item["name"] for item in pages(service, path)]
 
 
-def find(home: Path) -> tuple[dict[str, str], str | None]:
-    """Addresses and key: from the environment, else from what `mlops up` left."""
+def find(home: Path) -> tuple[dict[str, str], str | None, str | None]:
+    """Addresses, key and project: from the environment, else from what `mlops up` left."""
     try:
-        left = json.loads((home / "client.json").read_text(encoding="utf-8")).get("urls", {})
+        left = json.loads((home / "client.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         left = {}
+    known, project = left.get("urls", {}), os.environ.get("MLOPS_PROJECT")
     urls = {
-        name: (os.environ.get(variable) or left.get(short) or f"http://127.0.0.1:{port}").rstrip("/")
+        name: (os.environ.get(variable) or known.get(short) or f"http://127.0.0.1:{port}").rstrip("/")
         for name, (short, variable, port) in SERVICES.items()
     }
     key = os.environ.get("MLOPS_API_KEY") or os.environ.get("MLOPS_SERVICE_TOKEN")
     if not key:
         path = Path(os.environ.get("MLOPS_API_KEY_FILE") or home / "secrets" / "api_key")
         key = path.read_text(encoding="utf-8").strip() if path.is_file() else None
-    return urls, key
+        project = project or left.get("project")
+    return urls, key, project
 
 
 def main() -> int:
@@ -480,14 +483,12 @@ def main() -> int:
     parser.add_argument("--comprehensive", action="store_true", help="also files, training sets, results, schedules")
     parser.add_argument("--only", action="append", choices=list(SERVICES), help="check this service; again for more")
     arguments = parser.parse_args()
-    urls, key = find(Path(os.environ.get("MLOPS_HOME") or Path.home() / ".mlops"))
+    urls, key, project = find(Path(os.environ.get("MLOPS_HOME") or Path.home() / ".mlops"))
     if key is None:
-        print(
-            "No API key: set MLOPS_API_KEY, or MLOPS_HOME to the folder where 'mlops up' keeps its data.", file=sys.stderr
-        )
+        print("No API key: set MLOPS_API_KEY, or MLOPS_HOME to where 'mlops up' keeps its data.", file=sys.stderr)
     report = Report()
     for name in arguments.only or SERVICES:
-        service = Service(urls[name], key)
+        service = Service(urls[name], key, project)
         report.section(f"{name} at {service.url}")
         if check_common(report, service):
             CHECKS[name](report, service, comprehensive=arguments.comprehensive)

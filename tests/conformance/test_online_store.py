@@ -20,7 +20,7 @@ ONE, TWO = "0" * 31 + "1", "f" * 32
 
 
 def row(event_us: int = 0, *values: object, created_us: int = 0, batch_id: str = ONE) -> OnlineRow:
-    return OnlineRow(event_us, created_us, batch_id, "t", list(values))
+    return OnlineRow(event_us, created_us, batch_id, "t", values)
 
 
 def key(entity: str = "u", *, project: str | None = None, feature_set: str | None = None) -> OnlineKey:
@@ -163,7 +163,7 @@ def redis_url():
 class TestRedis(OnlineStoreSuite):
     @pytest.fixture
     async def store(self, redis_url: str) -> AsyncIterator[OnlineStore]:
-        store = RedisOnlineStore(redis_url)
+        store = RedisOnlineStore(redis_url, timeout_seconds=60)
         yield store
         await store.close()
 

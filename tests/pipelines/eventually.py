@@ -18,7 +18,7 @@ async def eventually(probe: Callable[[], Any], *, within: float = 30.0) -> Any:
             answer = await answer
         if answer:
             return answer
-        assert time.monotonic() < end, f"not within {within} s: {inspect.getsource(probe).strip()}"
+        assert time.monotonic() < end, f"not within {within} s: {probe}"
         await asyncio.sleep(0.02)
 
 

@@ -31,7 +31,7 @@ def leave(code=3):
 
 def say(lines=3, text="line"):
     for n in range(lines):
-        print(f"{text} {n}")
+        print(f"{text} {n}")  # noqa: T201  # what users do
     sys.stderr.write("no newline at the end")
 
 
@@ -80,7 +80,7 @@ def stubborn(started, cleaned):
     while True:
         try:
             time.sleep(600)
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # stubborn
             mark(cleaned)
 
 
@@ -124,3 +124,14 @@ def mark_slowly(path, text, seconds=0.05):
     mark(path, text)
     time.sleep(seconds)
     return text
+
+
+def wait_for_own(path, started):
+    """Run until the test lets this very attempt go; the result is its number."""
+    attempt = int(os.environ["MLOPS_PIPELINE_ATTEMPT"])
+    wait_for(f"{path}-{attempt}", started=started)
+    return attempt
+
+
+def read(path):
+    return Path(path).read_text()

@@ -17,7 +17,9 @@ from mlops_platform.server.runtime import open_runtime
 
 async def main() -> None:
     given = json.loads(sys.argv[1])
-    settings = load_settings(home=Path(given["home"]), api_secret_key=SecretStr(given["secret"]))
+    settings = load_settings(
+        home=Path(given["home"]), api_secret_key=SecretStr(given["secret"]), storage_key=SecretStr("07" * 32)
+    )
     logs.configure(settings)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

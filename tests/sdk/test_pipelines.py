@@ -53,7 +53,7 @@ class TestTask:
         def inner() -> None: ...
 
         with pytest.raises(PipelineDefinitionError, match="top of a module"):
-            pipeline(name="p")(lambda: inner()).document()
+            pipeline(name="p")(lambda: [inner()]).document()
 
 
 class TestDocument:
@@ -74,6 +74,7 @@ class TestDocument:
             "label": ("string", "x"),
             "grid": ("array", None),
         }
+        assert document.schedule is not None
         assert (document.description, document.schedule.cron) == ("Picks the best of two.", "@daily")
 
     def test_map_runs_a_task_for_each_item(self):

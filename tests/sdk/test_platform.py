@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlops_platform.core.identity import Role
+from mlops_platform.core.identity import PrincipalKind, Role
 from mlops_platform.sdk import AsyncPlatform
 from mlops_platform.sdk.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
 from tests.conftest import Platform as RunningPlatform
@@ -99,8 +99,10 @@ class TestAdmin:
             async with sdk_for(key) as client:
                 await client.admin.whoami()
 
-    async def test_a_service_token_is_a_credential(self, sdk: AsyncPlatform, sdk_for):
-        token = await sdk.admin.create_token("nightly", on_behalf_of="ada", ttl_seconds=60)
+    async def test_a_service_token_is_a_credential_and_names_the_end_user(self, sdk_for, platform: RunningPlatform):
+        key, _ = await platform.key(await platform.project(), Role.SERVICE, kind=PrincipalKind.SERVICE)
+        async with sdk_for(key) as service:
+            token = await service.admin.create_token("nightly", on_behalf_of="ada", ttl_seconds=60)
         async with sdk_for(token.token) as client:
             assert (await client.admin.whoami()).on_behalf_of == "ada"
 

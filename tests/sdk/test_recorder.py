@@ -18,7 +18,7 @@ import pytest
 
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.errors import PlatformUnreachable, api_error
-from mlops_platform.sdk.recorder import QUEUE_POINTS, Recorder, RecorderWarning
+from mlops_platform.sdk.recorder import Recorder, RecorderWarning
 from mlops_platform.sdk.spool import Delivery, Spool
 from tests.sdk.server import Reply, fake_service, problem
 
@@ -261,14 +261,15 @@ class TestRefusals:
 
 
 class TestMemory:
-    def test_a_loop_that_outruns_the_thread_goes_to_the_disk(self, recorder, sink, spool):
+    def test_a_loop_that_outruns_the_thread_goes_to_the_disk(self, recorder, sink, monkeypatch):
+        monkeypatch.setattr("mlops_platform.sdk.recorder.QUEUE_POINTS", 5000)
         sink.gate.clear()
-        for step in range(QUEUE_POINTS + 2000):
+        for step in range(12_000):
             recorder.point("/m", "loss", 0.5, step, 1000)
-            assert len(recorder._queue) <= QUEUE_POINTS
+            assert len(recorder._queue) <= 5000
         sink.gate.set()
         assert recorder.flush(timeout_seconds=60)
-        assert len({step for _, step, _ in sink.points()}) == QUEUE_POINTS + 2000
+        assert len({step for _, step, _ in sink.points()}) == 12_000
 
 
 class TestProcesses:

@@ -33,7 +33,7 @@ def up(
         from mlops_platform.core.settings import load_settings
         from mlops_platform.core.telemetry import logs
         from mlops_platform.server import embedded, reloading
-        from mlops_platform.server.serving import run
+        from mlops_platform.server.loop import run
 
         if reload:
             reloading.keep_reloading([sys.executable, "-m", "mlops_platform.cli", "up"])
@@ -68,7 +68,7 @@ def serve(
         from mlops_platform.core.settings import load_settings
         from mlops_platform.core.telemetry import logs
         from mlops_platform.server import process
-        from mlops_platform.server.serving import run
+        from mlops_platform.server.loop import run
 
         settings = load_settings()
         logs.configure(settings)
@@ -89,7 +89,7 @@ def worker(
     with one_clear_line():
         from mlops_platform.core.settings import load_settings
         from mlops_platform.core.telemetry import logs
-        from mlops_platform.server.serving import run
+        from mlops_platform.server.loop import run
         from mlops_platform.server.worker import work
 
         settings = load_settings()

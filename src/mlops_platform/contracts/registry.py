@@ -75,6 +75,10 @@ class Relation(StrEnum):
     ROUTES_TO = "routes_to"
     PART_OF = "part_of"
     MEASURED_BY = "measured_by"
+    VERSION_OF = "version_of"
+    RUN_OF = "run_of"
+    CONCLUDED_WITH = "concluded_with"
+    FAVOURS = "favours"
 
 
 class LineageDirection(StrEnum):

@@ -97,8 +97,9 @@ class Task(Generic[P, R]):
     """A function that a pipeline can call. Made by `@task`."""
 
     def __init__(self, function: Callable[P, R], settings: Mapping[str, Any]) -> None:
+        self.__name__ = function.__name__
         self._function = function
-        self._settings = dict(settings)
+        self._settings = {key: value for key, value in settings.items() if value is not None}
         self._name = self._settings.pop("name", None) or function.__name__.strip("_").replace("_", "-")
         update_wrapper(self, function)
 
@@ -117,14 +118,14 @@ class Task(Generic[P, R]):
         building = _BUILDING.get()
         if building is None:
             raise PipelineDefinitionError(f"{self._name}.map(...) has a meaning inside a pipeline function only")
-        if ITEM not in arguments.values() and not _mentions_item(arguments):
+        if not _mentions_item(arguments):
             first = next(name for name in inspect.signature(self._function).parameters if name not in arguments)
             arguments = {first: ITEM, **arguments}
         return building.add(self, self._bind(**arguments), for_each=items)
 
     def options(self, **changes: Any) -> "Task[P, R]":
         """The same task with other settings: `train.options(name="train-small", retries=3)`."""
-        return task(**({"name": self._name} | self._settings | changes))(self._function)
+        return Task(self._function, {"name": self._name} | self._settings | changes)
 
     @property
     def name(self) -> str:
@@ -250,8 +251,7 @@ def task(function: Any = None, /, **settings: Any) -> Any:
     """
     if function is not None:
         return Task(function, {})
-    given = {key: value for key, value in settings.items() if value is not None}
-    return lambda decorated: Task(decorated, given)
+    return lambda decorated: Task(decorated, settings)
 
 
 @overload

@@ -15,11 +15,12 @@ from mlops_platform.core.db.embedded.server import EmbeddedPostgres
 from mlops_platform.core.settings import Settings
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.server.catalog import CATALOG
+from mlops_platform.server.keeper import beside
 from mlops_platform.server.listening import bind_all
+from mlops_platform.server.loop import stop_signals
 from mlops_platform.server.runtime import open_runtime
 from mlops_platform.server.secrets import Places, first_key, with_generated_secrets
-from mlops_platform.server.serving import serving, stop_signals
-from mlops_platform.server.worker import beside
+from mlops_platform.server.serving import serving
 
 CLIENT_FILE = "client.json"
 

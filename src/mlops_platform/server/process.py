@@ -8,8 +8,9 @@ from mlops_platform.core.errors import ConfigurationError
 from mlops_platform.core.settings import Settings
 from mlops_platform.server.catalog import BY_NAME, Entry
 from mlops_platform.server.listening import bind_all
+from mlops_platform.server.loop import stop_signals
 from mlops_platform.server.runtime import open_runtime
-from mlops_platform.server.serving import serving, stop_signals
+from mlops_platform.server.serving import serving
 
 
 async def serve(settings: Settings, name: str, on_ready: Callable[[str], None]) -> None:

@@ -40,6 +40,7 @@ async def open_runtime(
     listener.on(authenticator.CHANNEL, runtime.authenticator.forget)
     listener.on(outbox.CHANNEL, lambda: runtime.signals.send("placed"))
     listener.start()
+    database.start()
     try:
         yield runtime
     finally:

@@ -2,7 +2,7 @@ import base64
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
@@ -34,6 +34,7 @@ def test_other_algorithms_promise_nothing():
     assert content.check_upload(headers(content_digest="sha-512=:AAAA:"), max_bytes=10) is None
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="latin-1"), max_size=80))
 def test_any_digest_header_is_read_or_refused(value):
     for name in ("content-digest", "x-checksum-sha256", "content-length", "content-encoding"):
@@ -53,6 +54,7 @@ def test_if_none_match(value, expected):
     assert content.is_unchanged(headers(), content.entity_tag("a")) is False
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40).filter(lambda name: max(name, default="a") < "\ud800" or name.isascii()))
 def test_no_file_name_breaks_out_of_its_header(name):
     value = content.disposition(name)

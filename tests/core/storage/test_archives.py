@@ -3,7 +3,7 @@ import tarfile
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_platform.core.storage.archives import Member, tar_stream, zip_stream
@@ -37,6 +37,7 @@ def members(files):
     return [member(path, content, 70_000) for path, content in sorted(files.items())]
 
 
+@settings(deadline=None)
 @given(contents)
 async def test_a_zip_gives_back_what_went_in_and_is_the_same_each_time(files):
     data = await whole(zip_stream(members(files)))
@@ -46,6 +47,7 @@ async def test_a_zip_gives_back_what_went_in_and_is_the_same_each_time(files):
     assert data == await whole(zip_stream(members(files)))
 
 
+@settings(deadline=None)
 @given(contents)
 async def test_a_tar_gives_back_what_went_in_and_is_the_same_each_time(files):
     data = await whole(tar_stream(members(files)))

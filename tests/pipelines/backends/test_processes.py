@@ -5,8 +5,10 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,13 @@ from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolO
 from tests.pipelines.eventually import eventually, is_alive, lines_of
 
 HERE = Path(__file__).parents[1]
+# The interpreter of the tests may stand where only root can reach it.
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+
+
+def error_of(ended: Ended) -> Mapping[str, Any]:
+    assert ended.error is not None
+    return ended.error
 
 
 class Harness:
@@ -39,7 +48,7 @@ class Harness:
 
 @contextlib.asynccontextmanager
 async def harness(**options) -> AsyncIterator[Harness]:
-    given = {"paths": [HERE], "environment": child_environment(os.environ), "kill_grace_seconds": 0.3}
+    given: dict[str, Any] = {"paths": [HERE], "environment": child_environment(os.environ), "kill_grace_seconds": 0.3}
     pool = ProcessPool(PoolOptions(**(given | options)))
     try:
         yield Harness(pool)
@@ -59,25 +68,25 @@ class TestResults:
 
     async def test_a_scalar_of_numpy_is_a_number(self):
         async with harness() as h:
-            assert (await h.run("numpy:float32", **{})).result == 0.0
+            assert (await h.run("numpy:float32")).result == 0.0
 
     @pytest.mark.parametrize("kind", ["set", "nan", "nul", "huge", "surrogate", "big"])
     async def test_what_cannot_be_stored_fails_the_attempt_and_not_the_worker(self, kind):
         async with harness() as h:
             ended = await h.run("give_odd", kind=kind)
             assert ended.state is AttemptState.FAILED
-            assert "result" in ended.error["message"]
+            assert "result" in error_of(ended)["message"]
             assert (await h.run("add", a=1, b=2)).result == 3
 
     async def test_an_exception_comes_with_the_users_frames_only(self):
         async with harness() as h:
             ended = await h.run("fail", message="bad\x00 \ud800 news")
             assert ended.state is AttemptState.FAILED
-            assert ended.error["type"] == "ValueError"
-            assert "user_code.py" in ended.error["traceback"]
-            assert "task_process.py" not in ended.error["traceback"]
-            json.dumps(ended.error["message"]).encode()
-            assert "\x00" not in ended.error["message"]
+            assert error_of(ended)["type"] == "ValueError"
+            assert "user_code.py" in error_of(ended)["traceback"]
+            assert "task_process.py" not in error_of(ended)["traceback"]
+            json.dumps(error_of(ended)["message"]).encode()
+            assert "\x00" not in error_of(ended)["message"]
 
     @pytest.mark.parametrize("entry", ["user_code:ghost", "ghost:f", "user_code:HERE"])
     async def test_an_entry_point_that_is_not_there_fails(self, entry):
@@ -136,7 +145,33 @@ class TestIsolation:
         async with harness(allow=["user_code"]) as h:
             assert (await h.run("add", a=1, b=2)).result == 3
             for entry in ("os:getpid", "user_code:Path"):
-                assert (await h.run(entry)).error["type"] == "PermissionError"
+                assert error_of(await h.run(entry))["type"] == "PermissionError"
+
+    @pytest.mark.skipif(os.geteuid() != 0 or not SYSTEM_PYTHON.exists(), reason="needs root and an interpreter for all")
+    async def test_tasks_of_another_user_cannot_read_what_the_worker_can(self, tmp_path):
+        secret = tmp_path / "secret"
+        secret.write_text("canary")
+        secret.chmod(0o600)
+        async with harness(run_as="nobody", python=str(SYSTEM_PYTHON)) as h:
+            assert (await h.run("os:getuid")).result != 0
+            assert error_of(await h.run("read", path=str(secret)))["type"] == "PermissionError"
+
+    @pytest.mark.skipif(sys.platform != "linux" or not SYSTEM_PYTHON.exists(), reason="Linux with a system interpreter")
+    @pytest.mark.parametrize(("is_protected", "exit_code"), [(True, 1), (False, 0)])
+    async def test_a_protected_worker_shows_its_environment_to_no_task_of_its_user(self, is_protected, exit_code):
+        look = "import os; open(f'/proc/{os.getppid()}/environ').read()"
+        script = (
+            "import subprocess, sys\n"
+            "from mlops_platform.pipelines.backends.protection import refuse_inspection\n"
+            f"assert refuse_inspection() if {is_protected} else True\n"
+            f"command = [sys.executable, '-c', {look!r}]\n"
+            "sys.exit(subprocess.run(command, stderr=subprocess.DEVNULL).returncode)\n"
+        )
+        other: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+        process = await asyncio.create_subprocess_exec(
+            str(SYSTEM_PYTHON), "-c", script, env={"PYTHONPATH": str(HERE.parents[1] / "src")}, cwd="/", **other
+        )
+        assert await process.wait() == exit_code
 
 
 class TestOutput:
@@ -181,7 +216,7 @@ class TestEnding:
             os.kill(pid, signal.SIGKILL)
             ended = await work
         assert ended.state is AttemptState.CRASHED
-        assert "SIGKILL" in ended.error["message"]
+        assert "SIGKILL" in error_of(ended)["message"]
 
     async def test_an_orphan_ends_itself_when_its_worker_is_gone(self, tmp_path):
         options = PoolOptions(paths=[HERE], environment=child_environment(os.environ))

@@ -9,12 +9,12 @@ from mlops_platform.pipelines.domain import graph
 from mlops_platform.pipelines.errors import PipelineInvalid
 
 
-def document(tasks: list[dict], **parameters) -> PipelineCreate:
+def document(tasks: list, **parameters) -> PipelineCreate:
     filled = [{"entry_point": "pkg.module:function"} | task for task in tasks]
     return PipelineCreate.model_validate({"name": "p", "parameters": parameters, "tasks": filled})
 
 
-def refusal(tasks: list[dict], **parameters) -> PipelineInvalid:
+def refusal(tasks: list, **parameters) -> PipelineInvalid:
     with pytest.raises(PipelineInvalid) as refused:
         graph.build_graph(document(tasks, **parameters))
     return refused.value
@@ -78,8 +78,10 @@ class TestReferences:
     def test_an_escaped_brace_is_text(self):
         graph.build_graph(document([{"name": "a", "arguments": {"x": "$${HOME}"}}]))
 
-    def test_for_each_must_be_a_list_or_a_reference(self):
-        assert refusal([{"name": "a", "for_each": {"a": 1}}]).errors[0].field == "tasks.0.for_each"
+    @pytest.mark.parametrize("value", [{"a": 1}, "words", "${params.x} and more", 7, True])
+    def test_for_each_must_be_a_list_or_a_reference(self, value):
+        refused = refusal([{"name": "a", "for_each": value}], x={"type": "array"})
+        assert refused.errors[0].field == "tasks.0.for_each"
 
 
 @st.composite

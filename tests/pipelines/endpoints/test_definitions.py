@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from tests.conftest import Caller, Platform
-from tests.factories.pipelines import a_pipeline, a_task
 
 from mlops_platform.core.identity import Role
+from tests.conftest import Caller, Platform
+from tests.factories.pipelines import a_pipeline, a_task
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Runs over HTTP, without a worker."""
 
 import pytest
+
 from tests.conftest import Caller, Platform
 from tests.factories.pipelines import a_pipeline, a_run, a_task
 
@@ -55,7 +56,7 @@ class TestStart:
         assert len((await ada.http.get("/api/pipelines/p/runs")).json()["items"]) == 1
 
     async def test_ten_thousand_tasks_start_in_one_request(self, ada):
-        tasks = [{"name": "root", "entry_point": "m:f"}]
+        tasks: list[dict] = [{"name": "root", "entry_point": "m:f"}]
         tasks += [{"name": f"t{n}", "entry_point": "m:f", "depends_on": ["root"]} for n in range(9_999)]
         run_id = await a_run(ada, *tasks)
         run = (await ada.http.get(f"/api/pipeline-runs/{run_id}")).json()
@@ -85,6 +86,14 @@ class TestLists:
             seen += [item["task"] for item in page["items"]]
             query = f"?page_size=2&page_token={page['next_page_token']}" if page["next_page_token"] else ""
         assert seen == ["t3", "t1", "t2"]
+
+    async def test_a_page_token_of_another_list_is_refused(self, ada):
+        for name in ("p", "q"):
+            run_id = await a_run(ada, a_task("a", value=1), name=name)
+        token = (await ada.http.get("/api/pipelines?page_size=1")).json()["next_page_token"]
+        for path in ("/api/pipeline-runs", f"/api/pipeline-runs/{run_id}/tasks", "/api/pipelines/p/versions"):
+            response = await ada.http.get(path, params={"page_token": token})
+            assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "page_token")
 
     async def test_a_task_that_is_not_there_is_not_found(self, ada):
         run_id = await a_run(ada, a_task("a", value=1))

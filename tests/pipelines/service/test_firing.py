@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
-from tests.conftest import Caller, Platform
-from tests.factories.pipelines import a_pipeline, a_task, set_aside_leftovers
 
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.service.firing import Firing
 from mlops_platform.pipelines.tasks.duties import fire_schedules
+from tests.conftest import Caller, Platform
+from tests.factories.pipelines import a_pipeline, a_task, set_aside_leftovers
 
 
 @pytest.fixture

@@ -1,11 +1,21 @@
 """Runs from start to end: real database, real processes."""
 
 import asyncio
+import functools
+from pathlib import Path
 
+import asyncpg
 import pytest
+
+from mlops_platform.core.errors import DependencyUnavailable
 from tests.conftest import Caller, Platform
 from tests.factories.pipelines import a_pipeline, a_run, a_task, finished, the_task, working
 from tests.pipelines.eventually import eventually, lines_of
+
+CUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture
@@ -73,13 +83,14 @@ class TestRuns:
         assert run["state"] == "succeeded"
         assert lines_of(trace) == [str(n) for n in range(50)]
 
+    @pytest.mark.timeout(300)
     async def test_a_thousand_tasks_fan_out_and_in_and_each_runs_once(self, ada, runtime, tmp_path):
         trace = tmp_path / "trace"
         tasks = [a_task("root", value=0)]
         tasks += [a_task(f"t{n}", "mark", path=str(trace), text=str(n), depends_on=["root"]) for n in range(998)]
         tasks += [a_task("join", value=1, depends_on=[f"t{n}" for n in range(998)])]
         async with working(runtime, slots=4), working(runtime, slots=4):
-            run = await finished(ada, await a_run(ada, *tasks), within=100)
+            run = await finished(ada, await a_run(ada, *tasks), within=250)
         assert run["task_counts"] == {"succeeded": 1000}
         assert sorted(map(int, lines_of(trace))) == list(range(998))
 
@@ -241,6 +252,55 @@ class TestLogs:
             assert not logs["is_complete"]
             (tmp_path / "go").touch()
             await finished(ada, run_id)
+
+
+def has_more_lines(path: Path, count: int) -> bool:
+    return len(lines_of(path)) > count
+
+
+class TestLeases:
+    async def test_a_task_longer_than_its_lease_keeps_it(self, ada, runtime, tmp_path):
+        started = tmp_path / "started"
+        async with working(runtime, lease_seconds=0.4):
+            run_id = await a_run(ada, a_task("a", "wait_for", path=str(tmp_path / "go"), started=str(started)))
+            await eventually(lambda: lines_of(started))
+            await asyncio.sleep(1.5)
+            (tmp_path / "go").touch()
+            await finished(ada, run_id)
+        assert [one["state"] for one in (await the_task(ada, run_id, "a"))["attempts"]] == ["succeeded"]
+
+    async def test_a_worker_that_cannot_renew_stops_its_task_before_the_lease_ends(
+        self, ada, runtime, tmp_path, monkeypatch
+    ):
+        started, cleaned = tmp_path / "started", tmp_path / "cleaned"
+        async with working(runtime, lease_seconds=1.5, kill_grace_seconds=5) as worker:
+            run_id = await a_run(ada, a_task("a", "tidy", started=str(started), cleaned=str(cleaned)))
+            await eventually(lambda: lines_of(started))
+
+            async def is_away(*_: object) -> None:
+                raise DependencyUnavailable("database")
+
+            monkeypatch.setattr(worker._dispatcher, "renew", is_away)
+            await eventually(lambda: lines_of(cleaned), within=10)
+            await ada.http.post(f"/api/pipeline-runs/{run_id}/cancel")
+
+    async def test_connections_cut_again_and_again_lose_no_task(self, ada, runtime, database, tmp_path):
+        trace = tmp_path / "trace"
+        tasks = [a_task(f"t{n}", "mark_slowly", path=str(trace), text=str(n), seconds=0.02) for n in range(60)]
+        connection = await asyncpg.connect(database.app_dsn)
+        async with working(runtime, lease_seconds=3):
+            run_id = await a_run(ada, *tasks)
+            for cut in range(5):
+                await eventually(functools.partial(has_more_lines, trace, 10 * cut))
+                await connection.execute(CUT)
+            await connection.close()
+
+            async def has_ended():
+                response = await ada.http.get(f"/api/pipeline-runs/{run_id}")
+                return response.status_code == 200 and response.json()["state"] != "running" and response.json()
+
+            run = await eventually(has_ended, within=60)
+        assert (run["state"], run["task_counts"]) == ("succeeded", {"succeeded": 60})
 
 
 class TestWhatTasksAreGiven:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from mlops_platform.cli.demo.candidates import CANDIDATES
 from mlops_platform.cli.demo.data import ENTITY, FEATURE_SET, Patients
@@ -15,6 +15,8 @@ from mlops_platform.contracts.pipelines import TaskRunState
 from mlops_platform.contracts.registry import LineageGraph
 from mlops_platform.sdk import Platform
 from mlops_platform.sdk.errors import Conflict, MlopsError
+
+A = TypeVar("A")
 
 EXPERIMENT = "breast-cancer"
 MODEL = "breast-cancer-classifier"
@@ -120,8 +122,8 @@ class Story:
             result = self._platform.features.ingest(FEATURE_SET, table)
             first, last = self._data.measured_at[0], self._data.measured_at[-1]
             step.done(
-                f"{result.rows} patients x {len(self._data.features)} measurements in {found.name!r} (version {found.version}),"
-                f" from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+                f"{result.rows} patients x {len(self._data.features)} measurements in {found.name!r}"
+                f" (version {found.version}), from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
             )
 
     def _feature_set(self) -> FeatureSet:
@@ -269,7 +271,7 @@ def _reason(winner: Candidate, comparison: Comparison) -> str:
     )
 
 
-def _awaited(ask: Callable[[], Any], is_there: Callable[[Any], bool], otherwise: str) -> Any:
+def _awaited(ask: Callable[[], A], is_there: Callable[[A], bool], otherwise: str) -> A:
     ends = monotonic() + _SETTLE_SECONDS
     while not is_there(answer := ask()):
         if monotonic() > ends:

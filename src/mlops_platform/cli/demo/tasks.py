@@ -65,7 +65,10 @@ def train(candidate: dict[str, Any], training_set_id: str, experiment: str, pipe
                 file = Path(folder) / "model.joblib"
                 joblib.dump(model, file, compress=1)
                 run.log_artifact(file, MODEL_FILE)
-            report = {"confusion_matrix": confusion_matrix(y[cut:], chances > 0.5).tolist(), "order": ["benign", "malignant"]}
+            report = {
+                "confusion_matrix": confusion_matrix(y[cut:], chances > 0.5).tolist(),
+                "order": ["benign", "malignant"],
+            }
             run.log_text(json.dumps(report), "report/validation.json")
             if not run.flush():
                 # Recording never fails a training by itself; here what follows reads the metrics.
@@ -94,7 +97,9 @@ def evaluate(trained: list[dict[str, Any]], pipeline_run_id: str) -> dict[str, A
 def register(best: list[dict[str, Any]], training_set_id: str, model: str, pipeline_run_id: str) -> list[dict[str, Any]]:
     """The best candidates as versions of the model, the first one first, each with its file and where it comes from."""
     with Platform() as platform, TemporaryDirectory() as folder:
-        return [_register(platform, Path(folder) / one["run_id"], one, training_set_id, model, pipeline_run_id) for one in best]
+        return [
+            _register(platform, Path(folder) / one["run_id"], one, training_set_id, model, pipeline_run_id) for one in best
+        ]
 
 
 def _register(
@@ -124,9 +129,7 @@ def breast_cancer_training(experiment: str, model: str, candidates: list[Any]) -
     """Point-in-time training set, candidates trained in parallel, evaluation, the best two registered."""
     run_id = str(RUN_ID)
     training_set: Any = join_training_set()
-    trained: Any = train.map(
-        candidates, training_set_id=training_set["id"], experiment=experiment, pipeline_run_id=run_id
-    )
+    trained: Any = train.map(candidates, training_set_id=training_set["id"], experiment=experiment, pipeline_run_id=run_id)
     ranked: Any = evaluate(trained, run_id)
     register(ranked["best"], training_set["id"], model, run_id)
 

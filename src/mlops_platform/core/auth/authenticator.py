@@ -1,5 +1,6 @@
 """From the bytes of a request to a principal: one hash when the credential is known, one query when it is not."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from mlops_platform.core.identity import Grant, Principal, PrincipalId, Principa
 CHANNEL = "mlops_auth"
 # Revocation must be effective everywhere within 5 s. Notifications make it immediate; this bounds it without them.
 MAX_AGE_SECONDS = 3.0
+_REFRESH_SECONDS = 1.5
 _MAX_CACHED = 10_000
 _LONGEST_NAME = 200
 
@@ -70,19 +72,25 @@ class Authenticator:
         self._known: dict[tuple[bytes, str | None], _Known] = {}
         self._generation = 0
         self._used: dict[str, datetime] = {}
+        self._looking: dict[tuple[bytes, str | None], asyncio.Task[Principal]] = {}
 
     def forget(self) -> None:
         """Drop every cached answer: a key, token, role or project has changed."""
         self._generation += 1
         self._known.clear()
+        # Those who ask from now on must not be answered with what is being read now.
+        self._looking.clear()
 
     def recall(self, presented: Presented) -> Principal | None:
         """The principal if it is known and fresh: no I/O, for the hot paths."""
-        known = self._known.get((key_digest(self._keys.pepper, presented.secret), presented.project))
-        if known is None or known.stale_at < monotonic():
+        key = (key_digest(self._keys.pepper, presented.secret), presented.project)
+        known = self._known.get(key)
+        if known is None or (left := known.stale_at - monotonic()) < 0:
             return None
         if known.expires_at is not None and known.expires_at <= self._clock.now().timestamp():
             return None
+        if left < _REFRESH_SECONDS and key not in self._looking:
+            self._look(key, presented)  # ahead of time, so that no request has to wait for it
         return _for(known.principal, presented)
 
     def take_used(self) -> dict[str, datetime]:
@@ -94,7 +102,25 @@ class Authenticator:
         """The principal, or `Unauthenticated`. All refusals look alike."""
         if recalled := self.recall(presented):
             return recalled
-        generation = self._generation
+        key = (key_digest(self._keys.pepper, presented.secret), presented.project)
+        # One query however many requests wait for it; whoever hangs up does not end it for the others.
+        principal = await asyncio.shield(self._looking.get(key) or self._look(key, presented))
+        return _for(principal, presented)
+
+    def _look(self, key: tuple[bytes, str | None], presented: Presented) -> "asyncio.Task[Principal]":
+        task = self._looking[key] = asyncio.create_task(
+            self._remember(key, presented, self._generation), name="authenticate"
+        )
+        task.add_done_callback(lambda done: self._looked(key, done))
+        return task
+
+    def _looked(self, key: tuple[bytes, str | None], task: "asyncio.Task[Principal]") -> None:
+        if self._looking.get(key) is task:
+            del self._looking[key]
+        if not task.cancelled() and isinstance(task.exception(), Unauthenticated | MalformedRequest):
+            self._known.pop(key, None)  # what was known is no longer so
+
+    async def _remember(self, key: tuple[bytes, str | None], presented: Presented, generation: int) -> Principal:
         async with self._database.read() as session:
             known = await self._look_up(session, presented)
         if known.principal.credential_id:
@@ -103,8 +129,8 @@ class Authenticator:
         if generation == self._generation:
             if len(self._known) >= _MAX_CACHED:
                 self._known.clear()
-            self._known[key_digest(self._keys.pepper, presented.secret), presented.project] = known
-        return _for(known.principal, presented)
+            self._known[key] = known
+        return known.principal
 
     async def _look_up(self, session: ReadSession, presented: Presented) -> _Known:
         now = self._clock.now()

@@ -7,17 +7,21 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction, create_async_engine
 
+from mlops_platform.core.db.pulse import Pulse
+from mlops_platform.core.db.schema import read_json
 from mlops_platform.core.db.session import ReadSession, WriteSession, reaching_database, translated_errors
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.settings import Settings
 
 APPLICATION_NAME = "mlops-platform"
+_UNKNOWN = "The change may or may not have been kept. Look, or retry with the same Idempotency-Key."
 
 
 class Database:
     """Opens sessions. One per process."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, pulse: Pulse) -> None:
+        self._pulse = pulse
         self._engine = engine
         self._reading = engine.execution_options(postgresql_readonly=True)
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -25,13 +29,13 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """A read-only transaction; the server refuses a write in it."""
-        async with _connected(self._reading) as connection:
+        async with self._pulse.guarding(), _connected(self._reading) as connection:
             yield ReadSession(connection)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
         """A transaction that is durable when the block has ended, or undone when it raised."""
-        async with _connected(self._engine) as connection:
+        async with self._pulse.guarding(hint=_UNKNOWN), _connected(self._engine) as connection:
             session = WriteSession(connection)
             async with connection.begin() as transaction:
                 yield session
@@ -41,7 +45,7 @@ class Database:
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[WriteSession]:
         """A session on which each statement is a transaction of its own: one round trip instead of three, for hot paths."""
-        async with _connected(self._autocommit) as connection:
+        async with self._pulse.guarding(hint=_UNKNOWN), _connected(self._autocommit) as connection:
             session = WriteSession(connection)
             yield session
         session.committed()
@@ -51,8 +55,13 @@ class Database:
         async with self.read() as session:
             await session.scalar(text("SELECT 1"))
 
+    def start(self) -> None:
+        """Watch from now on whether the database answers: no session then waits for ever."""
+        self._pulse.start()
+
     async def close(self) -> None:
         """Close every pooled connection."""
+        await self._pulse.stop()
         await self._engine.dispose()
 
 
@@ -74,7 +83,7 @@ async def _commit(transaction: AsyncTransaction) -> None:
         raise DependencyUnavailable(
             error.dependency,
             "The database went away during the commit.",
-            hint="The change may or may not have been kept. Look, or retry with the same Idempotency-Key.",
+            hint=_UNKNOWN,
         ) from error
 
 
@@ -87,6 +96,7 @@ def open_database(settings: Settings, dsn: str, *, pool_size: int | None = None)
             max_overflow=0,
             pool_timeout=settings.database_lock_timeout_seconds,
             pool_recycle=1800,
+            json_deserializer=read_json,
             # What a statement carries may be secret; errors are logged.
             hide_parameters=True,
             connect_args={
@@ -99,7 +109,8 @@ def open_database(settings: Settings, dsn: str, *, pool_size: int | None = None)
                     "idle_in_transaction_session_timeout": "60000",
                 },
             },
-        )
+        ),
+        Pulse(dsn),
     )
 
 

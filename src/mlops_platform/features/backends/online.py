@@ -58,22 +58,22 @@ class EmbeddedOnlineStore:
     def __init__(self, table: OnlineTable, *, max_rows: int = DEFAULT_CACHED_ROWS) -> None:
         self._table = table
         self._max_rows = max_rows
-        self._rows: OrderedDict[OnlineKey, OnlineRow | None] = OrderedDict()
+        self._rows: OrderedDict[str, OnlineRow | None] = OrderedDict()
         # Counts what was written, so that a load that overlapped a write does not put the old row back.
         self._writes = 0
 
     async def get_many(self, keys: Sequence[OnlineKey]) -> Sequence[OnlineRow | None]:
         rows = self._rows
         try:
-            return [rows[key] for key in keys]
+            return [rows[project + owner + entity] for project, owner, entity in keys]
         except KeyError:
             return await self._load(keys)
 
     async def _load(self, keys: Sequence[OnlineKey]) -> Sequence[OnlineRow | None]:
         writes = self._writes
-        absent = [key for key in dict.fromkeys(keys) if key not in self._rows]
+        absent = [key for key in dict.fromkeys(keys) if _name(key) not in self._rows]
         loaded = await self._table.load(absent)
-        found = {key: self._rows[key] if key in self._rows else loaded.get(key) for key in keys}
+        found = {key: self._rows[_name(key)] if _name(key) in self._rows else loaded.get(key) for key in keys}
         if writes == self._writes:
             self._remember((key, loaded.get(key)) for key in absent)
         return [found[key] for key in keys]
@@ -92,26 +92,32 @@ class EmbeddedOnlineStore:
 
     def _is_known_older(self, key: OnlineKey, row: OnlineRow) -> bool:
         """Whether the cache has an answer for this key that the row changes. Unknown keys stay unknown: the table knows."""
-        if key not in self._rows:
+        if _name(key) not in self._rows:
             return False
-        held = self._rows[key]
+        held = self._rows[_name(key)]
         return held is None or row.is_newer_than(held)
 
     def _remember(self, rows: Iterable[tuple[OnlineKey, OnlineRow | None]]) -> None:
         for key, row in rows:
-            self._rows[key] = row
-            self._rows.move_to_end(key)
+            name = _name(key)
+            self._rows[name] = row
+            self._rows.move_to_end(name)
         while len(self._rows) > self._max_rows:
             self._rows.popitem(last=False)
 
     async def drop(self, project_id: str, feature_set_id: str) -> None:
         await self._table.drop(project_id, feature_set_id)
         self._writes += 1
-        for key in [key for key in self._rows if key[:2] == (project_id, feature_set_id)]:
-            del self._rows[key]
+        for name in [name for name in self._rows if name.startswith(project_id + feature_set_id)]:
+            del self._rows[name]
 
     async def check(self) -> None:
         await self._table.ping()
 
     async def close(self) -> None:
         self._rows.clear()
+
+
+def _name(key: OnlineKey) -> str:
+    """A key as one text: ids are hex of one length, so no two keys meet. Texts cost the garbage collector nothing."""
+    return key[0] + key[1] + key[2]

@@ -10,14 +10,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.features.domain.serving import RANK_LENGTH, OnlineKey, OnlineRow
 
 CHUNK = 1000
-TIMEOUT_SECONDS = 2
+TIMEOUT_SECONDS = 2.0
+MAX_CONNECTIONS = 32
 _PREFIX = "mlops:features"
 # Ranks are digits of one length, so comparing them as text compares them as numbers.
 _PUT = f"""
@@ -36,10 +37,16 @@ _decode = msgspec.msgpack.Decoder(OnlineRow).decode
 class RedisOnlineStore:
     """Implements `OnlineStore` over one Redis server, or one that Sentinel names; not over a cluster."""
 
-    def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
-            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, health_check_interval=30
+    def __init__(self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=timeout_seconds,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            health_check_interval=30,
         )
+        self._redis: Redis = Redis.from_pool(pool)
         self._put = self._redis.register_script(_PUT)
 
     async def get_many(self, keys: Sequence[OnlineKey]) -> Sequence[OnlineRow | None]:

@@ -27,13 +27,16 @@ class OnlineKey(NamedTuple):
 
 
 class OnlineRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The newest row of one entity, as it is kept online. `values` are written as in JSON and indexed by slot."""
+    """The newest row of one entity, as it is kept online. `values` are written as in JSON and indexed by slot.
+
+    There may be hundreds of thousands: nothing in one is tracked by the garbage collector, whose pauses would be seen.
+    """
 
     event_us: int
     created_us: int
     batch_id: str
     event_timestamp: str
-    values: list[Any]
+    values: tuple[Any, ...]
 
     def is_newer_than(self, other: "OnlineRow") -> bool:
         """The rule that every store follows: event timestamp, then time of ingest, then batch."""
@@ -179,7 +182,7 @@ def online_rows(view: FeatureView, stamped: StampedBatch) -> list[tuple[OnlineKe
         if column is not None:
             columns[feature.slot] = wire_column(feature.type, column)
     times = {at: wire_time(at) for at in set(batch.event_us)}
-    values = map(list, zip(*columns, strict=True))
+    values = zip(*columns, strict=True)
     rows = zip(batch.entities, batch.event_us, stamped.created_us, stamped.batch_ids, values, strict=True)
     return [
         (OnlineKey(view.project_id, view.id, entity), OnlineRow(at, created, batch_id, times[at], held))

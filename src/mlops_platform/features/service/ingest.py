@@ -16,7 +16,7 @@ from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.features.backends.columns import to_batch
 from mlops_platform.features.backends.offline import OfflineFiles
 from mlops_platform.features.backends.uploads import UploadFormat, conform_upload, event_span, newest_of, read_table
-from mlops_platform.features.domain.rows import RowBatch, check_latest, check_times, newest, pack, read_json_rows, stamp
+from mlops_platform.features.domain.rows import RowBatch, check_latest, check_times, newest, pack, read_json_rows
 from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.times import from_us, to_us
 from mlops_platform.features.errors import FeatureSetNotFound
@@ -24,7 +24,7 @@ from mlops_platform.features.repository.rows import RowRepository
 from mlops_platform.features.repository.sets import FeatureSetRepository, to_view
 from mlops_platform.features.service.author import Author
 from mlops_platform.features.service.definitions import Definitions
-from mlops_platform.features.service.online_writes import OnlineWriter
+from mlops_platform.features.service.online_writes import OnlineWriter, Written
 from mlops_platform.features.service.stored_rows import segment_holder, segment_values
 
 # What is smaller waits in the database until a background duty makes a file of it.
@@ -40,7 +40,7 @@ class Prepared:
     row_count: int
     first_event_us: int
     last_event_us: int
-    newest: RowBatch
+    newest: RowBatch | pa.Table
     payload: bytes | None = None
     table: pa.Table | None = None
 
@@ -94,8 +94,8 @@ class Ingest:
         created_us = await self._commit(author, view, prepared, batch_id=batch_id, blob=blob)
         online = OnlineState.OFF
         if view.is_online:
-            stamped = stamp(prepared.newest, created_us=created_us, batch_id=batch_id)
-            is_written = await self._online.after_ingest(author.principal, view, stamped, batch_id)
+            written = Written(prepared.newest, created_us, batch_id)
+            is_written = await self._online.after_ingest(author.principal, view, written)
             online = OnlineState.WRITTEN if is_written else OnlineState.PENDING
         return IngestResult(
             feature_set=view.name,
@@ -166,5 +166,4 @@ def _prepare_table(table: pa.Table, view: FeatureView, now_us: int) -> Prepared:
     check_latest(last_us, now_us)
     if rows.num_rows < SEGMENT_ROWS and rows.nbytes < RECENT_BYTES:
         return _of_batch(to_batch(rows, view.schema.features))
-    latest = to_batch(newest_of(rows), view.schema.features)
-    return Prepared(rows.num_rows, first_us, last_us, latest, table=rows)
+    return Prepared(rows.num_rows, first_us, last_us, newest_of(rows), table=rows)

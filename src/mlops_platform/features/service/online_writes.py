@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import pyarrow as pa
 import structlog
 
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.jobs.consumers import platform_principal
 from mlops_platform.core.work.runtime import Runtime
-from mlops_platform.features.backends.columns import to_stamped
+from mlops_platform.features.backends.columns import to_batch, to_stamped
 from mlops_platform.features.backends.joins import newest_rows
 from mlops_platform.features.backends.offline import private_folder
 from mlops_platform.features.backends.online import OnlineStore
-from mlops_platform.features.domain.rows import StampedBatch
+from mlops_platform.features.domain.rows import RowBatch, StampedBatch, stamp
 from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.serving import online_rows
 from mlops_platform.features.domain.times import MAX_US, MIN_US, wire_time
@@ -31,6 +33,15 @@ _AT_ONCE = 5000
 _REPAIRED_AT_ONCE = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an ingest has committed: the newest row of each of its entities, and their common stamp."""
+
+    newest: RowBatch | pa.Table
+    created_us: int
+    batch_id: str
+
+
 class OnlineWriter:
     """Keeps the online store in step with the offline rows."""
 
@@ -39,16 +50,26 @@ class OnlineWriter:
         self._store = store
         self._rows = rows
 
-    async def after_ingest(self, principal: Principal, view: FeatureView, stamped: StampedBatch, batch_id: str) -> bool:
+    async def after_ingest(self, principal: Principal, view: FeatureView, written: Written) -> bool:
         """Write the newest rows of an ingest that has been committed; False when that is left to the repair."""
         try:
-            await self.put(view, stamped)
+            await self._put_newest(view, written)
         except DependencyUnavailable as error:
-            log.warning("features.online_delayed", feature_set=view.name, batch_id=batch_id, error=error.detail)
+            log.warning("features.online_delayed", feature_set=view.name, batch_id=written.batch_id, error=error.detail)
             return False
         async with self._runtime.database.write() as session:
-            await RowRepository(session, principal).written_online([batch_id])
+            await RowRepository(session, principal).written_online([written.batch_id])
         return True
+
+    async def _put_newest(self, view: FeatureView, written: Written) -> None:
+        """In parts: making Python values of a large table holds up every other request while it lasts."""
+        newest, size = written.newest, len(written.newest)
+        for start in range(0, size, _AT_ONCE):
+            if isinstance(newest, pa.Table):
+                batch = await asyncio.to_thread(to_batch, newest.slice(start, _AT_ONCE), view.schema.features)
+            else:
+                batch = newest if size <= _AT_ONCE else newest.take(range(start, min(start + _AT_ONCE, size)))
+            await self.put(view, stamp(batch, created_us=written.created_us, batch_id=written.batch_id))
 
     async def put(self, view: FeatureView, stamped: StampedBatch) -> None:
         """Write rows, newer ones only."""

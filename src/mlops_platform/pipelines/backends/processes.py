@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import secrets
 import signal
 import socket
@@ -21,6 +22,7 @@ from mlops_platform.pipelines.backends.output import LineReader, OnLine
 RESULT_LIMIT_BYTES = 64 * 1024
 _ANSWER_LIMIT = 1024 * 1024
 _DRAIN_SECONDS = 2.0
+_MAIN = str(Path(task_process.__file__).resolve())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """`tasks_per_process` 1 gives each task a fresh process; `allow` are patterns of modules that may run."""
+    """`tasks_per_process` 1 gives each task a fresh process; `allow` are patterns of modules that may run.
+
+    `run_as` is another user of the machine for the tasks; only root can give them one.
+    """
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     paths: Sequence[Path] = ()
@@ -55,6 +60,7 @@ class PoolOptions:
     kill_grace_seconds: float = 5.0
     idle_seconds: float = 30.0
     python: str = sys.executable
+    run_as: str | None = None
 
 
 class TaskProcess:
@@ -80,7 +86,7 @@ class TaskProcess:
                 process = await asyncio.create_subprocess_exec(
                     options.python,
                     "-P",
-                    str(Path(task_process.__file__).resolve()),
+                    _MAIN,
                     str(theirs.fileno()),
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
@@ -88,11 +94,12 @@ class TaskProcess:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.PIPE,
                     env=dict(options.environment),
+                    **_other_user(options.run_as),
                 )
             except OSError:
                 ours.close()
                 raise
-        ours.setblocking(False)
+        ours.setblocking(False)  # noqa: FBT003  # the socket module takes it so
         reader, writer = await asyncio.open_connection(sock=ours, limit=_ANSWER_LIMIT)
         return cls(options, process, Control(reader, writer))
 
@@ -146,6 +153,13 @@ class TaskProcess:
             os.killpg(self._process.pid, signum)
 
 
+def _other_user(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    account = pwd.getpwnam(name)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
 class Control:
     """Our end of the socket to a task process."""
 
@@ -181,7 +195,8 @@ class ProcessPool:
         process = await self._acquire(assignment.affinity)
         work = asyncio.create_task(process.run(assignment, on_line))
         try:
-            await asyncio.wait({work, interrupt}, timeout=assignment.timeout_seconds, return_when="FIRST_COMPLETED")
+            either: set[asyncio.Future[Any]] = {work, interrupt}
+            await asyncio.wait(either, timeout=assignment.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
             reason = interrupt.result() if interrupt.done() else AttemptState.TIMED_OUT
@@ -240,10 +255,7 @@ def read_answer(line: bytes) -> Ended:
     try:
         answer = json.loads(line)
         if answer["state"] == "succeeded":
-            result = check_json(answer["result"])
-            if len(line) > RESULT_LIMIT_BYTES + 64:
-                raise ValueError(f"is larger than {RESULT_LIMIT_BYTES} bytes")
-            return Ended(AttemptState.SUCCEEDED, result=result)
+            return Ended(AttemptState.SUCCEEDED, result=check_json(_within_limit(answer["result"], line)))
         error = answer["error"]
         told = {key: _clean(str(error[key])) for key in ("type", "message", "traceback")}
         return Ended(AttemptState.FAILED, error=told)
@@ -256,6 +268,12 @@ def read_answer(line: bytes) -> Ended:
                 "traceback": None,
             },
         )
+
+
+def _within_limit(result: Any, line: bytes) -> Any:
+    if len(line) > RESULT_LIMIT_BYTES + 64:
+        raise ValueError(f"is larger than {RESULT_LIMIT_BYTES} bytes")
+    return result
 
 
 def _crashed(exit_code: int) -> Ended:

@@ -137,7 +137,7 @@ def _plain(value: Any) -> Any:
 def main() -> None:
     """Serve on the socket whose descriptor is the only argument."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    os.set_inheritable(control.fileno(), False)
+    os.set_inheritable(control.fileno(), False)  # noqa: FBT003  # os takes it so
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     TaskRunner(control).serve()

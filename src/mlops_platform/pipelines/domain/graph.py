@@ -69,7 +69,10 @@ def _upstream(index: int, spec: TaskSpec, positions: dict[str, int], document: P
     for order, name in enumerate(spec.depends_on):
         field = f"tasks.{index}.depends_on.{order}"
         upstream[_position(name, field, spec, positions)] = None
-    if spec.for_each is not None and not isinstance(spec.for_each, list | str):
+    is_list_or_one = isinstance(spec.for_each, list) or (
+        isinstance(spec.for_each, str) and references.is_one(spec.for_each)
+    )
+    if spec.for_each is not None and not is_list_or_one:
         raise PipelineInvalid.of(f"tasks.{index}.for_each", "must be a list or a reference to one", spec.for_each)
     try:
         found = list(_references(spec, f"tasks.{index}"))

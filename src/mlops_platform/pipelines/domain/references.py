@@ -68,6 +68,12 @@ def find(value: Any, at: str) -> Iterator[tuple[str, Reference]]:
                 raise UnresolvableReference(f"{where}: {error}") from None
 
 
+def is_one(text: str) -> bool:
+    """Whether a string is one reference and nothing else, so that it takes the referred value with its type."""
+    whole = _TOKEN.fullmatch(text)
+    return whole is not None and whole[1] is not None
+
+
 def resolve(value: Any, scope: Scope) -> Any:
     """The value with each reference replaced. Raises `UnresolvableReference` when a path leads nowhere."""
     match value:
@@ -82,9 +88,8 @@ def resolve(value: Any, scope: Scope) -> Any:
 
 
 def _resolve_text(text: str, look_up: Callable[[str], Any]) -> Any:
-    whole = _TOKEN.fullmatch(text)
-    if whole is not None and whole[1] is not None:
-        return look_up(whole[1])
+    if is_one(text):
+        return look_up(text[2:-1])
     return _TOKEN.sub(lambda match: "${" if match[1] is None else _as_text(look_up(match[1])), text)
 
 

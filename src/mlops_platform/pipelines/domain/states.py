@@ -92,13 +92,11 @@ def settle(ended: AttemptState, progress: Progress, policy: RetryPolicy, *, jitt
         return Settlement(_T.EXPANDED, failures, losses)
     if ended is AttemptState.LOST:
         losses += 1
-        if policy.retry_on_loss and losses <= MAX_LOSSES:
-            return Settlement(_T.RETRY_WAIT, failures, losses, 0.0)
-        return Settlement(_T.FAILED, failures, losses)
-    failures += 1
-    if failures <= policy.retries:
-        return Settlement(_T.RETRY_WAIT, failures, losses, backoff_seconds(policy.delay_seconds, failures, jitter))
-    return Settlement(_T.FAILED, failures, losses)
+        delay = 0.0 if policy.retry_on_loss and losses <= MAX_LOSSES else None
+    else:
+        failures += 1
+        delay = backoff_seconds(policy.delay_seconds, failures, jitter) if failures <= policy.retries else None
+    return Settlement(_T.FAILED if delay is None else _T.RETRY_WAIT, failures, losses, delay)
 
 
 def backoff_seconds(delay_seconds: float, failures: int, jitter: float) -> float:

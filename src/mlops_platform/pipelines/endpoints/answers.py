@@ -20,28 +20,28 @@ from mlops_platform.pipelines.tables import NO_ITEM
 
 
 def schedule_answer(row: Any) -> Schedule:
-    return Schedule.model_validate(dict(row._mapping) | {"next_at": None if row.is_paused else row.next_at})
+    return Schedule.model_validate(row._asdict() | {"next_at": None if row.is_paused else row.next_at})
 
 
 def pipeline_answer(row: Any, schedule: Any) -> Pipeline:
     shown = schedule_answer(schedule) if schedule is not None else None
-    return Pipeline.model_validate(dict(row._mapping) | {"schedule": shown})
+    return Pipeline.model_validate(row._asdict() | {"schedule": shown})
 
 
 def version_answer(row: Any, pipeline: str, tasks: Any) -> PipelineVersion:
-    return PipelineVersion.model_validate(dict(row._mapping) | {"pipeline": pipeline, "tasks": [t.spec for t in tasks]})
+    return PipelineVersion.model_validate(row._asdict() | {"pipeline": pipeline, "tasks": [t.spec for t in tasks]})
 
 
 def version_summary(row: Any) -> PipelineVersionSummary:
-    return PipelineVersionSummary.model_validate(row._mapping)
+    return PipelineVersionSummary.model_validate(row._asdict())
 
 
 def run_answer(row: Any) -> PipelineRun:
-    return PipelineRun.model_validate(dict(row._mapping) | {"created_by": row.principal_name})
+    return PipelineRun.model_validate(row._asdict() | {"created_by": row.principal_name})
 
 
 def run_detail(row: Any, counts: dict[TaskRunState, int]) -> PipelineRunDetail:
-    return PipelineRunDetail.model_validate(dict(row._mapping) | {"created_by": row.principal_name, "task_counts": counts})
+    return PipelineRunDetail.model_validate(row._asdict() | {"created_by": row.principal_name, "task_counts": counts})
 
 
 def task_answer(row: Any) -> TaskRun:
@@ -49,7 +49,7 @@ def task_answer(row: Any) -> TaskRun:
 
 
 def task_detail(row: Any, attempts: Any) -> TaskRunDetail:
-    tried = [Attempt.model_validate(attempt._mapping) for attempt in attempts]
+    tried = [Attempt.model_validate(attempt._asdict()) for attempt in attempts]
     return TaskRunDetail.model_validate(_task(row) | {"attempts": tried})
 
 
@@ -68,4 +68,4 @@ def log_lines(chunks: Any, offset: int, limit: int) -> list[LogLine]:
 
 
 def _task(row: Any) -> dict[str, Any]:
-    return dict(row._mapping) | {"item": None if row.item == NO_ITEM else row.item}
+    return {**row._asdict(), "item": None if row.item == NO_ITEM else row.item}

@@ -20,7 +20,6 @@ from mlops_platform.core.http.dependencies import Caller, Reading, Work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Principal
-from mlops_platform.pipelines.domain.permissions import PIPELINES_READ, PIPELINES_WRITE
 from mlops_platform.pipelines.endpoints import answers
 from mlops_platform.pipelines.errors import (
     PipelineDeleted,
@@ -31,6 +30,7 @@ from mlops_platform.pipelines.errors import (
     ScheduleNotFound,
 )
 from mlops_platform.pipelines.repository import definitions as sql
+from mlops_platform.pipelines.repository.permissions import PIPELINES_READ, PIPELINES_WRITE
 from mlops_platform.pipelines.service.definitions import Definitions
 
 PipelineName = Annotated[str, Path(pattern=NAME_PATTERN, max_length=128)]
@@ -45,8 +45,10 @@ router = platform_router(tags=["pipelines"])
     "/api/pipelines",
     status_code=201,
     dependencies=[requires(PIPELINES_WRITE)],
-    responses={200: {"model": PipelineVersion, "description": "This content is a version already."}}
-    | problems(PipelineInvalid, ScheduleInvalid, PipelineDeleted),
+    responses={
+        **problems(PipelineInvalid, ScheduleInvalid, PipelineDeleted),
+        200: {"model": PipelineVersion, "description": "This content is a version already."},
+    },
 )
 async def post_pipeline(body: PipelineCreate, work: Work, response: Response) -> PipelineVersion:
     """Post a pipeline. New content is a new version, known content is the version that it was; either is current now.

@@ -3,8 +3,9 @@
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
+from pydantic import Field
 
-from mlops_platform.contracts.common import ID_PATTERN, NAME_PATTERN, Page
+from mlops_platform.contracts.common import ID_PATTERN, NAME_PATTERN, Contract, Page
 from mlops_platform.contracts.pipelines import (
     PipelineRun,
     PipelineRunCreate,
@@ -20,7 +21,6 @@ from mlops_platform.core.http.dependencies import Caller, Reading, Work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Principal
-from mlops_platform.pipelines.domain.permissions import PIPELINES_READ, PIPELINES_WRITE
 from mlops_platform.pipelines.domain.states import is_attempt_over
 from mlops_platform.pipelines.endpoints import answers
 from mlops_platform.pipelines.endpoints.definitions import PipelineName
@@ -34,6 +34,7 @@ from mlops_platform.pipelines.errors import (
 )
 from mlops_platform.pipelines.repository import logs as logs_sql
 from mlops_platform.pipelines.repository import runs as sql
+from mlops_platform.pipelines.repository.permissions import PIPELINES_READ, PIPELINES_WRITE
 from mlops_platform.pipelines.service.runs import Runs
 
 RunId = Annotated[str, Path(pattern=ID_PATTERN)]
@@ -41,6 +42,16 @@ TaskName = Annotated[str, Path(pattern=NAME_PATTERN, max_length=128)]
 Item = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="The index within a fan-out.")]
 
 router = platform_router(tags=["pipeline runs"])
+
+
+class LogWindow(Contract):
+    """Which lines of which attempt."""
+
+    item: Annotated[int, Field(ge=0, le=2**31 - 1, description="The index within a fan-out.")] | None = None
+    attempt: Annotated[int, Field(ge=1, le=2**31 - 1, description="The latest when absent.")] | None = None
+    offset: Annotated[int, Field(ge=0, le=2**53, description="The first line wanted, counted from 0.")] = 0
+    limit: Annotated[int, Field(ge=1, le=5000)] = 1000
+    tail: Annotated[int, Field(ge=1, le=5000, description="The last lines instead of `offset` and `limit`.")] | None = None
 
 
 @router.post(
@@ -140,17 +151,13 @@ async def get_logs(
     task: TaskName,
     caller: Caller,
     session: Reading,
-    item: Item = None,
-    attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="The latest when absent.")] = None,
-    offset: Annotated[int, Query(ge=0, le=2**53, description="The first line wanted, counted from 0.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
-    tail: Annotated[int | None, Query(ge=1, le=5000, description="The last lines instead of `offset` and `limit`.")] = None,
+    window: Annotated[LogWindow, Query()],
 ) -> TaskLogs:
     """What a task wrote, a page at a time, or its end. It can be followed while it runs."""
-    row = await _task(session, caller, run_id, task, item=item)
-    number = attempt or row.attempt
+    row = await _task(session, caller, run_id, task, item=window.item)
+    number = window.attempt or row.attempt
     count = await logs_sql.count_lines(session, caller, row.id, number)
-    start, size = (max(0, count - tail), tail) if tail else (offset, limit)
+    start, size = (max(0, count - window.tail), window.tail) if window.tail else (window.offset, window.limit)
     chunks = await logs_sql.list_chunks(session, caller, row.id, attempt=number, offset=start, limit=size)
     lines = answers.log_lines(chunks, start, size)
     next_offset = lines[-1].line + 1 if lines else min(start, count)

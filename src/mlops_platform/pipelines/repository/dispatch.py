@@ -36,6 +36,12 @@ class Offer:
     allow: Sequence[str] = ()
 
 
+async def limit_idling(session: WriteSession, limit: timedelta) -> None:
+    """End this transaction when its process falls silent within it: a frozen worker must not hold a run for long."""
+    milliseconds = str(int(limit.total_seconds() * 1000))
+    await session.execute(select(func.set_config("idle_in_transaction_session_timeout", milliseconds, True)))  # noqa: FBT003  # SQL
+
+
 async def claim(session: WriteSession, offer: Offer, lease: timedelta) -> Sequence[Row[Any]]:
     """Take ready tasks that fit, oldest first, and open an attempt of each.
 

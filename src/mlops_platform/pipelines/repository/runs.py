@@ -220,8 +220,8 @@ async def reset_unsuccessful(session: WriteSession, run_id: str) -> int:
 async def count_tasks(session: ReadSession, principal: Principal, run_id: str) -> dict[TaskRunState, int]:
     """How many tasks of a run are in each state."""
     visible = visible_to(principal, task_runs).where(task_runs.c.run_id == run_id).subquery()
-    rows = await session.all(select(visible.c.state, func.count()).group_by(visible.c.state))
-    return {TaskRunState(state): count for state, count in rows}
+    rows = await session.all(select(visible.c.state, func.count().label("tasks")).group_by(visible.c.state))
+    return {TaskRunState(row.state): row.tasks for row in rows}
 
 
 async def list_task_runs(

@@ -27,7 +27,9 @@ _READY = TaskRunState.READY.value
 _RUNNING = TaskRunState.RUNNING.value
 
 
-async def lock_runs_of(session: WriteSession, task_run_ids: Sequence[str]) -> Mapping[str, Row[Any]]:
+async def lock_runs_of(
+    session: WriteSession, task_run_ids: Sequence[str], *, skip_locked: bool = False
+) -> Mapping[str, Row[Any]]:
     """Hold the runs of these tasks, always in the same order, so that two settlements never wait for each other."""
     of_tasks = select(task_runs.c.run_id).where(task_runs.c.id.in_(task_run_ids))
     rows = await session.all(
@@ -35,12 +37,14 @@ async def lock_runs_of(session: WriteSession, task_run_ids: Sequence[str]) -> Ma
         .join(pipelines, pipelines.c.id == pipeline_runs.c.pipeline_id)
         .where(pipeline_runs.c.id.in_(of_tasks))
         .order_by(pipeline_runs.c.id)
-        .with_for_update(of=pipeline_runs, key_share=True)
+        .with_for_update(of=pipeline_runs, key_share=True, skip_locked=skip_locked)
     )
     return {row.id: row for row in rows}
 
 
-async def running_tasks(session: WriteSession, task_run_ids: Sequence[str]) -> Sequence[Row[Any]]:
+async def running_tasks(
+    session: WriteSession, task_run_ids: Sequence[str], *, skip_locked: bool = False
+) -> Sequence[Row[Any]]:
     """Those of the tasks that have an attempt under way, with what decides about the next."""
     return await session.all(
         select(task_runs, pipeline_tasks.c.spec)
@@ -53,7 +57,7 @@ async def running_tasks(session: WriteSession, task_run_ids: Sequence[str]) -> S
         )
         .where(task_runs.c.id.in_(task_run_ids), task_runs.c.state == _RUNNING)
         # The rows, too: a heartbeat must not extend a lease that ends here.
-        .with_for_update(of=task_runs)
+        .with_for_update(of=task_runs, skip_locked=skip_locked)
     )
 
 

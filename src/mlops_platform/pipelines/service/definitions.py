@@ -1,5 +1,6 @@
 """Pipelines, their versions and schedules: made, changed, removed."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,10 @@ from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.pipelines.domain.cron import check_schedule, next_instant
 from mlops_platform.pipelines.domain.graph import build_graph
 from mlops_platform.pipelines.domain.parameters import bind, check_declarations
-from mlops_platform.pipelines.domain.permissions import PIPELINES_WRITE
 from mlops_platform.pipelines.domain.versions import content_digest
 from mlops_platform.pipelines.errors import PipelineDeleted, PipelineNotFound, ScheduleNotFound
 from mlops_platform.pipelines.repository import definitions as sql
+from mlops_platform.pipelines.repository.permissions import PIPELINES_WRITE
 from mlops_platform.pipelines.service.runs import declared_parameters
 
 
@@ -37,7 +38,8 @@ class Definitions:
         """Make the pipeline when it is absent, and a version unless the same content is one already."""
         self._principal.require(PIPELINES_WRITE, document.name)
         check_declarations(document.parameters)
-        graph = build_graph(document)
+        # Ten thousand tasks are a moment's work: other requests must not wait for it.
+        graph = await asyncio.to_thread(build_graph, document)
         if document.schedule is not None:
             self._check_schedule(document.schedule, document.model_dump(mode="json")["parameters"], at="schedule")
         pipeline = await self._hold_or_make(document)

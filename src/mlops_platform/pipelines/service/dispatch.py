@@ -1,7 +1,8 @@
 """What a worker does with the database: hand in endings and lines, take tasks, keep its leases."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -13,8 +14,8 @@ from mlops_platform.core.clock import to_wire
 from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.domain.graph import referenced_tasks
-from mlops_platform.pipelines.domain.permissions import task_scopes
 from mlops_platform.pipelines.domain.references import Scope, resolve
+from mlops_platform.pipelines.domain.scopes import task_scopes
 from mlops_platform.pipelines.errors import UnresolvableReference
 from mlops_platform.pipelines.repository import dispatch as sql
 from mlops_platform.pipelines.repository import logs as logs_sql
@@ -23,6 +24,7 @@ from mlops_platform.pipelines.tables import NO_ITEM
 
 MAX_ITEMS = 10_000
 MAX_ARGUMENT_BYTES = 1024 * 1024
+_LEAST_IDLING = timedelta(seconds=2)
 _TOKEN_SECONDS = 24 * 3600.0
 _TOKEN_MARGIN_SECONDS = 6 * 3600.0
 
@@ -74,7 +76,7 @@ class Dispatcher:
         self, endings: Sequence[Ending], chunks: Sequence[Mapping[str, Any]], offer: sql.Offer | None
     ) -> Exchange:
         """Store lines, settle endings and claim tasks, in one commit: the commit is what costs."""
-        async with self._runtime.database.write() as session:
+        async with self._transaction() as session:
             await logs_sql.insert_chunks(session, chunks)
             accepted = await self._settlement(session).settle(endings)
             refused = frozenset(ending.fence for ending in endings) - accepted
@@ -85,16 +87,22 @@ class Dispatcher:
 
     async def renew(self, worker_id: str, held: Sequence[Fence]) -> Mapping[Fence, PipelineRunState]:
         """Extend the leases of what is held; the state of the run of each attempt that is still held."""
-        async with self._runtime.database.write() as session:
+        async with self._transaction() as session:
             still = await sql.renew(session, worker_id, held, self._lease)
         return {fence: PipelineRunState(state) for fence, state in still.items()}
 
     async def expire(self, limit: int = 200) -> int:
         """End the attempts of workers that fell silent; how many that were. Any process may do this at any time."""
-        async with self._runtime.database.write() as session:
+        async with self._transaction() as session:
             rows = await sql.expired(session, limit)
-            settled = await self._settlement(session).settle([_lost(row) for row in rows])
+            settled = await self._settlement(session).settle([_lost(row) for row in rows], skip_locked=True)
         return len(settled)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[WriteSession]:
+        async with self._runtime.database.write() as session:
+            await sql.limit_idling(session, max(self._lease / 3, _LEAST_IDLING))
+            yield session
 
     def _settlement(self, session: WriteSession) -> Settlement:
         return Settlement(session, self._runtime.clock, self._runtime.auth_keys, self._chance)
@@ -170,13 +178,16 @@ def prepare(row: Any, spec: TaskSpec, results: Mapping[str, Any]) -> Mapping[str
     try:
         if spec.for_each is not None and not is_item:
             return Ending(row.id, row.attempt, AttemptState.EXPANDED, items=_items(resolve(spec.for_each, scope)))
-        arguments: Mapping[str, Any] = resolve(spec.arguments, scope)
-        size = len(json.dumps(arguments, ensure_ascii=False))
-        if size > MAX_ARGUMENT_BYTES:
-            raise UnresolvableReference(f"the arguments are {size} bytes, more than {MAX_ARGUMENT_BYTES}")
+        return _bounded(resolve(spec.arguments, scope))
     except UnresolvableReference as problem:
         error = {"type": "UnresolvableReference", "message": str(problem), "traceback": None}
         return Ending(row.id, row.attempt, AttemptState.FAILED, error=error)
+
+
+def _bounded(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    size = len(json.dumps(arguments, ensure_ascii=False))
+    if size > MAX_ARGUMENT_BYTES:
+        raise UnresolvableReference(f"the arguments are {size} bytes, more than {MAX_ARGUMENT_BYTES}")
     return arguments
 
 

@@ -11,11 +11,11 @@ from mlops_platform.core.db.notify import notify
 from mlops_platform.core.identity import Principal, PrincipalId, PrincipalKind, ProjectId, new_id
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.pipelines.domain.parameters import bind
-from mlops_platform.pipelines.domain.permissions import PIPELINES_WRITE
 from mlops_platform.pipelines.domain.states import check_run_move
 from mlops_platform.pipelines.errors import PipelineNotFound, PipelineRunNotFound, PipelineVersionNotFound
 from mlops_platform.pipelines.repository import definitions as definitions_sql
 from mlops_platform.pipelines.repository import runs as runs_sql
+from mlops_platform.pipelines.repository.permissions import PIPELINES_WRITE
 
 # Two channels: work is ready (any worker may look), and a run is being cancelled (its workers must look).
 READY_CHANNEL = "mlops_pipelines_ready"

@@ -25,7 +25,6 @@ from mlops_platform.pipelines.repository import settlement as sql
 from mlops_platform.pipelines.service.runs import READY_CHANNEL, acting_for
 from mlops_platform.pipelines.tables import NO_ITEM
 
-
 Fence = tuple[str, int]
 """A task run and the number of an attempt of it."""
 
@@ -67,15 +66,19 @@ class Settlement:
         self._keys = keys
         self._chance = chance
 
-    async def settle(self, endings: Sequence[Ending]) -> frozenset[Fence]:
-        """Record what counts and move the runs on; the attempts whose ending counted."""
+    async def settle(self, endings: Sequence[Ending], *, skip_locked: bool = False) -> frozenset[Fence]:
+        """Record what counts and move the runs on; the attempts whose ending counted.
+
+        `skip_locked` leaves out what somebody holds, for the reaper: a worker that froze within a transaction must not keep
+        it from the tasks of others.
+        """
         if not endings:
             return frozenset()
         given = {ending.fence: ending for ending in endings}
         tasks = sorted({ending.task_run_id for ending in endings})
-        runs = await sql.lock_runs_of(self._session, tasks)
-        rows = await sql.running_tasks(self._session, tasks)
-        current = [(row, given.get((row.id, row.attempt))) for row in rows]
+        runs = await sql.lock_runs_of(self._session, tasks, skip_locked=skip_locked)
+        rows = await sql.running_tasks(self._session, tasks, skip_locked=skip_locked)
+        current = [(row, given.get((row.id, row.attempt))) for row in rows if row.run_id in runs]
         settled = [self._decide(row, ending, runs[row.run_id]) for row, ending in current if ending is not None]
         if settled:
             await sql.end_attempts(self._session, [_attempt_values(one) for one in settled])

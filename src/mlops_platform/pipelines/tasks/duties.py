@@ -11,7 +11,7 @@ from mlops_platform.pipelines.service.firing import Firing
 _LEASE_SECONDS = 30.0
 
 
-async def fire_schedules(runtime: Runtime, state: Any) -> None:
+async def fire_schedules(runtime: Runtime, _state: Any) -> None:
     """Make the runs of schedules that are due, and start those whose turn has come."""
     async with runtime.database.write() as session:
         await Firing(session, runtime.clock).fire_due()
@@ -19,12 +19,12 @@ async def fire_schedules(runtime: Runtime, state: Any) -> None:
         await Firing(session, runtime.clock).start_queued()
 
 
-async def expire_leases(runtime: Runtime, state: Any) -> None:
+async def expire_leases(runtime: Runtime, _state: Any) -> None:
     """End the attempts of workers that fell silent. Workers do this too; here it is done when none is left."""
     await Dispatcher(runtime, _LEASE_SECONDS, SystemRandom()).expire()
 
 
 DUTIES: tuple[Duty, ...] = (
-    Periodic("pipelines.schedules", 1.0, fire_schedules),
-    Periodic("pipelines.leases", 5.0, expire_leases),
+    Periodic("pipelines.schedules", 5.0, fire_schedules),
+    Periodic("pipelines.leases", 10.0, expire_leases),
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 from time import monotonic
+from typing import Any
 
 import structlog
 
@@ -22,8 +23,9 @@ from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.backends.environment import child_environment
 from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool
+from mlops_platform.pipelines.backends.protection import refuse_inspection
 from mlops_platform.pipelines.repository.dispatch import Offer
-from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher
+from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher, Exchange
 from mlops_platform.pipelines.service.logbook import Logbook
 from mlops_platform.pipelines.service.runs import CANCEL_CHANNEL, READY_CHANNEL
 from mlops_platform.pipelines.service.settlement import Ending, Fence
@@ -39,7 +41,8 @@ class WorkerOptions:
     """What a worker offers and how it behaves.
 
     `environment` is what tasks are let see of (see `backends.environment`); `pass_on` names more of it. `allow` are
-    patterns of modules that may run here; none means any. `paths` come first on the module path of tasks.
+    patterns of modules that may run here; none means any. `paths` come first on the module path of tasks. `run_as` is the
+    user of the machine under which tasks run, when the worker is root: then they cannot read what the worker can.
     """
 
     slots: int = 2
@@ -56,6 +59,7 @@ class WorkerOptions:
     drain_seconds: float = 10.0
     kill_grace_seconds: float = 5.0
     tasks_per_process: int = 50
+    run_as: str | None = None
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ class _Held:
 
 
 class Worker:
-    """One worker. Make it before the runtime's listener is started, so that it hears when there is work."""
+    """One worker."""
 
     def __init__(self, runtime: Runtime, options: WorkerOptions) -> None:
         self.id = new_id()
@@ -88,6 +92,7 @@ class Worker:
                 allow=options.allow,
                 tasks_per_process=options.tasks_per_process,
                 kill_grace_seconds=options.kill_grace_seconds,
+                run_as=options.run_as,
             )
         )
         self._held: dict[Fence, _Held] = {}
@@ -128,22 +133,33 @@ class Worker:
         lines = [chunk for _, made in chunks for chunk in made]
         if not batch and not lines and (offer is None or offer.slots < 1):
             return
-        try:
-            exchange = await self._dispatcher.exchange(batch, lines, offer)
-        except PlatformError as error:
-            log.warning("worker.database_away", worker=self.name, error=error.detail)
+        exchange = await self._exchange(batch, lines, offer)
+        if exchange is None:
             return
-        except Exception:  # the process edge: one ending that cannot be stored must not stop the others
-            log.exception("worker.exchange_failed", worker=self.name, endings=len(batch))
-            self.failed_exchanges += 1
-            self._isolate(batch)
-            return
-        self._batch = _BATCH
         del self._endings[: len(batch)]
         for logbook, made in chunks:
             logbook.stored(made)
         for ending in batch:
             self._held.pop(ending.fence, None)
+        self._take(exchange)
+
+    async def _exchange(
+        self, batch: Sequence[Ending], lines: Sequence[Mapping[str, Any]], offer: Offer | None
+    ) -> Exchange | None:
+        try:
+            exchange = await self._dispatcher.exchange(batch, lines, offer)
+        except PlatformError as error:
+            log.warning("worker.database_away", worker=self.name, error=error.detail)
+            return None
+        except Exception:  # the process edge: one ending that cannot be stored must not stop the others
+            log.exception("worker.exchange_failed", worker=self.name, endings=len(batch))
+            self.failed_exchanges += 1
+            self._isolate(batch)
+            return None
+        self._batch = _BATCH
+        return exchange
+
+    def _take(self, exchange: Exchange) -> None:
         for refused in exchange.refused:
             log.warning("worker.ending_refused", worker=self.name, task_run=refused[0], attempt=refused[1])
         self._endings += exchange.ended_already
@@ -293,5 +309,6 @@ async def _then(event: asyncio.Event, call: Callable[[], None]) -> None:
 
 
 async def run_worker(runtime: Runtime, options: WorkerOptions, stop: asyncio.Event) -> None:
-    """Run one worker until `stop`. Call it before `runtime.listener.start()`, or work is found by polling alone."""
+    """What a worker process does until `stop`. It is a process of its own: its memory is closed to its tasks."""
+    refuse_inspection()
     await Worker(runtime, options).run(stop)

@@ -9,7 +9,7 @@ from mlops_platform.core.errors import InvalidInput, NotFound
 MAX_DEPTH = 20
 
 # `subject relation object`: of these the object depends on the subject; of all others the subject on the object.
-_OBJECT_DEPENDS = frozenset({Relation.PRODUCED, Relation.PART_OF, Relation.MEASURED_BY})
+_OBJECT_DEPENDS = frozenset({Relation.PRODUCED, Relation.PART_OF, Relation.MEASURED_BY, Relation.CONCLUDED_WITH})
 # A subject has one of these at a time: stating the next one ends the one before.
 EXCLUSIVE = frozenset({Relation.POINTS_TO})
 

@@ -97,9 +97,9 @@ class MetricIngest:
             outcomes = await self._store([waiting.item for waiting in batch])
         except (DependencyUnavailable, StorageFull) as error:
             _fail(batch, error)
-        except Exception as error:  # the edge of the worker: it must go on, and nobody may wait for ever
+        except Exception as error:  # noqa: BLE001  # the edge of the worker: it must go on, and nobody may wait for ever
             if len(batch) == 1:
-                log.exception("metric_ingest.failed", run_id=batch[0].item.run_id)
+                log.warning("metric_ingest.failed", run_id=batch[0].item.run_id, error=repr(error))
                 _fail(batch, error)
                 return
             log.warning("metric_ingest.batch_refused", items=len(batch), error=repr(error))

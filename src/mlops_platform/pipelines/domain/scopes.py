@@ -1,11 +1,6 @@
-"""What the routes of this service demand, and what a task may do."""
+"""What a task may do of what its run's author may."""
 
 from collections.abc import Iterable
-
-from mlops_platform.core.identity import Permission
-
-PIPELINES_READ = Permission("pipelines:read")
-PIPELINES_WRITE = Permission("pipelines:write")
 
 _TASK_VERBS = ("read", "write")
 
