@@ -30,8 +30,8 @@ from tests.factories.running import (
     running,
 )
 
-# One worker of the test run has the shared platform; a loaded machine starts five services and a database slowly.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]
+# A loaded machine starts five services and a database slowly.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
