@@ -74,16 +74,46 @@ class TestDatabase:
     """A migrated database of this worker."""
 
     __test__ = False
+    name: str
     app_dsn: str
     owner_dsn: str
+    superuser_dsn: str
 
 
 @pytest.fixture(scope="session")
 def database(request: pytest.FixtureRequest) -> TestDatabase:
     place = getattr(request.config, "workerinput", {}).get("postgres") or request.config.stash[_PLACE]
+    made = _database_at(place)
+    asyncio.run(_create_database(place["superuser"], made.name))
+    return made
+
+
+@pytest.fixture(scope="module")
+async def fresh_database(request: pytest.FixtureRequest) -> AsyncIterator[TestDatabase]:
+    """A migrated database of this module alone, for what concerns the whole platform at once."""
+    place = getattr(request.config, "workerinput", {}).get("postgres") or request.config.stash[_PLACE]
+    made = _database_at(place)
+    await _create_database(place["superuser"], made.name)
+    yield made
+    connection = await asyncpg.connect(place["superuser"])
+    await connection.execute(f'DROP DATABASE "{made.name}" WITH (FORCE)')
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+async def fresh_runtime(
+    settings: Settings, fresh_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Runtime]:
+    """A process of this module alone, over that database."""
+    own = settings.model_copy(update={"home": tmp_path_factory.mktemp("home")})
+    async with open_runtime(own, fresh_database.app_dsn) as opened:
+        yield opened
+
+
+def _database_at(place: dict[str, str]) -> TestDatabase:
     name = f"test_{secrets.token_hex(6)}"
-    asyncio.run(_create_database(place["superuser"], name))
-    return TestDatabase(place["app"].replace("DATABASE", name), place["owner"].replace("DATABASE", name))
+    superuser = place["superuser"].replace("@/postgres?", f"@/{name}?")
+    return TestDatabase(name, place["app"].replace("DATABASE", name), place["owner"].replace("DATABASE", name), superuser)
 
 
 async def _create_database(dsn: str, name: str) -> None:

@@ -5,7 +5,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+)
+from pydantic_core import CoreSchema, core_schema
 
 T = TypeVar("T")
 
@@ -16,10 +25,34 @@ MAX_JSON_DEPTH = 16
 MAX_JSON_ITEMS = 10_000
 
 
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004  # pydantic turns ValueError into a 422
+    return value
+
+
+def _without_truth(schema: Any) -> Any:
+    """Number fields that do not take true for 1. Strictness would do it too, but refuse the digits of a query string."""
+    if schema["type"] in {"int", "float"} and not schema.get("strict"):
+        return core_schema.no_info_before_validator_function(_no_truth, schema)
+    if schema["type"] == "model-fields":
+        fields = {name: {**field, "schema": _without_truth(field["schema"])} for name, field in schema["fields"].items()}
+        return {**schema, "fields": fields}
+    inner = {part: _without_truth(schema[part]) for part in _NESTED if isinstance(schema.get(part), dict)}
+    return {**schema, **inner}
+
+
+_NESTED = ("schema", "items_schema", "values_schema")
+
+
 class Contract(BaseModel):
-    """Base of all wire types: unknown fields are refused, NaN and infinities are not numbers, values are frozen."""
+    """Base of all wire types: unknown fields are refused, NaN, infinities and truths are no numbers, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _without_truth(handler(source))
 
 
 class Answer(Contract):
@@ -42,7 +75,10 @@ def _no_control(value: str) -> str:
 def _utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("must carry a time zone, for example 2026-01-31T09:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time in the years 1 to 9999, in UTC too") from None
 
 
 def _wire_time(value: datetime) -> str:

@@ -64,10 +64,20 @@ class TestForged:
     @pytest.mark.parametrize(
         "change",
         [
-            {"aud": "other"}, {"aud": None}, {"iss": "evil"}, {"iss": None}, {"exp": None}, {"exp": "tomorrow"}, {"exp": -1},
-            {"exp": float("1e400")}, {"jti": None}, {"jti": 7}, {"jti": "short"}, {"jti": ["x" * 32]},
+            {"aud": "other"},
+            {"aud": None},
+            {"iss": "evil"},
+            {"iss": None},
+            {"exp": None},
+            {"exp": "tomorrow"},
+            {"exp": -1},
+            {"exp": float("1e400")},
+            {"jti": None},
+            {"jti": 7},
+            {"jti": "short"},
+            {"jti": ["x" * 32]},
         ],
-    )  # fmt: skip
+    )
     def test_a_claim_that_is_wrong_or_missing_is_refused(self, change):
         claims = {name: value for name, value in {**CLAIMS, **change}.items() if value is not None}
         assert read_token(KEY, forged(claims), NOW) is None

@@ -74,7 +74,7 @@ class TestProject:
         assert who.project in compiled.params.values()
 
     def test_each_table_of_a_join_is_limited(self):
-        other = toys.alias("other")
+        other = Table("other", MetaData(), project_column())
         condition = str(in_project(principal(), toys, other))
         assert "toys.project_id = " in condition
         assert "other.project_id = " in condition

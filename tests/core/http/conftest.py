@@ -9,7 +9,7 @@ import pytest
 from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.identity import ProjectId, Role
 from tests.conftest import Platform, TestDatabase
-from tests.factories.toys import client_of, make_schema, toy_app
+from tests.factories.sample_service import client_of, make_schema, toy_app
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlops_platform.core.identity import Role
-from tests.factories.toys import asgi_call, toy_app
+from tests.factories.sample_service import asgi_call, toy_app
+from tests.factories.waiting import until
 
 
 def known(caller, *more):
@@ -77,8 +78,7 @@ class TestOverload:
         ada = await play.caller(app=app)
         held = [asyncio.create_task(ada.http.get("/api/toys/sleep")) for _ in range(2)]
         await app.fastapi.state.reached.wait()
-        while app.edge._in_flight < 2:  # noqa: ASYNC110  # two turns of the loop
-            await asyncio.sleep(0)
+        await until(lambda: app.edge._in_flight == 2)
         shed = await ada.http.get("/api/toys")
         assert shed.status_code == 503
         assert shed.headers["retry-after"]

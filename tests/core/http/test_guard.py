@@ -2,7 +2,7 @@ import pytest
 
 from mlops_platform.core.errors import ForbiddenOrigin
 from mlops_platform.core.http.guard import UNGUARDED_PATHS, HostGuard
-from tests.factories.toys import asgi_call, toy_app
+from tests.factories.sample_service import asgi_call, toy_app
 
 
 def is_allowed(settings, *headers, method="GET", path="/api/toys"):
@@ -17,21 +17,47 @@ class TestHost:
     @pytest.mark.parametrize(
         "host",
         [
-            "localhost", "LOCALHOST:8000", "127.0.0.1:8003", "[::1]", "[::1]:8000", "localhost.", "localhost.:80",
-            "model-registry:8000", "ab-testing-service.mlops-platform.svc.cluster.local", "host.docker.internal:8000",
+            "localhost",
+            "LOCALHOST:8000",
+            "127.0.0.1:8003",
+            "[::1]",
+            "[::1]:8000",
+            "localhost.",
+            "localhost.:80",
+            "model-registry:8000",
+            "ab-testing-service.mlops-platform.svc.cluster.local",
+            "host.docker.internal:8000",
         ],
-    )  # fmt: skip
+    )
     def test_loopback_and_the_platforms_own_names_pass(self, settings, host):
         assert is_allowed(settings, ("host", host))
 
     @pytest.mark.parametrize(
         "host",
         [
-            "evil.test", "evil.test:8000", "localhost.evil.test", "evil-localhost", "127.0.0.1.evil.test", "127.0.0.2",
-            "[::1].evil.test", "[::1]evil", "[::1]:80x", "[::2]", "[::ffff:127.0.0.1]", "localhost:80:80", "localhost:evil",
-            "localhost:\xb2", "user@localhost", "localhost@evil.test", "localhost/evil.test", "localhost,evil.test", "localhost evil.test", "", " ",
+            "evil.test",
+            "evil.test:8000",
+            "localhost.evil.test",
+            "evil-localhost",
+            "127.0.0.1.evil.test",
+            "127.0.0.2",
+            "[::1].evil.test",
+            "[::1]evil",
+            "[::1]:80x",
+            "[::2]",
+            "[::ffff:127.0.0.1]",
+            "localhost:80:80",
+            "localhost:evil",
+            "localhost:\xb2",
+            "user@localhost",
+            "localhost@evil.test",
+            "localhost/evil.test",
+            "localhost,evil.test",
+            "localhost evil.test",
+            "",
+            " ",
         ],
-    )  # fmt: skip
+    )
     def test_a_rebound_name_or_a_malformed_one_does_not(self, settings, host):
         assert not is_allowed(settings, ("host", host))
 
@@ -60,8 +86,18 @@ class TestOrigin:
     @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
     @pytest.mark.parametrize(
         "origin",
-        ["null", "http://evil.test", "https://localhost.evil.test", "file://", "chrome-extension://x", "", "http://", "http://[::1].evil", "x"],
-    )  # fmt: skip
+        [
+            "null",
+            "http://evil.test",
+            "https://localhost.evil.test",
+            "file://",
+            "chrome-extension://x",
+            "",
+            "http://",
+            "http://[::1].evil",
+            "x",
+        ],
+    )
     def test_a_foreign_page_is_refused_on_every_method(self, settings, method, origin):
         assert not is_allowed(settings, ("host", "localhost"), ("origin", origin), method=method)
 

@@ -9,7 +9,7 @@ from mlops_platform.core.events.tables import events
 from mlops_platform.core.http import idempotency
 from mlops_platform.core.http.tables import idempotency_keys
 from mlops_platform.core.identity import Role
-from tests.factories.toys import toy_app
+from tests.factories.sample_service import toy_app
 
 ONE = {"name": "bear"}
 

@@ -9,7 +9,8 @@ KEY = b"k" * 32
 
 
 async def walk(caller, path="/api/toys?numbers=10&page_size=3"):
-    seen, token, pages = [], "", 0
+    seen: list[int] = []
+    token, pages = "", 0
     while True:
         body = (await caller.http.get(path + (f"&page_token={token}" if token else ""))).json()
         seen, pages = seen + body["items"], pages + 1

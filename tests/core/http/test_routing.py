@@ -13,7 +13,7 @@ from mlops_platform.core.errors import ConfigurationError
 from mlops_platform.core.http import routing
 from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.http.service import Service
-from tests.factories.toys import READ, asgi_call, toy_app
+from tests.factories.sample_service import READ, asgi_call, toy_app
 
 JSON = (b"content-type", b"application/json")
 LIMIT = 4096
@@ -38,12 +38,23 @@ class TestJson:
     @pytest.mark.parametrize(
         "body",
         [
-            b'{"name": NaN}', b'{"name": Infinity}', b'{"name": "a"', b"{'name': 'a'}", b'{"name": "\xff\xfe"}',
-            b'{"name": "a"}}', b"\x00", b'{"name": "a",}', b"[" * 100_000, b'{"a":' * 100_000, b"[" * 500_000 + b"]" * 500_000,
-            b'\xef\xbb\xbf{"name": "a"}', b'{"extra": ' + b"[" * 40 + b"]" * 40 + b', "name": "a"}', b'{"name": "a", "extra": {"a": 1e999999}}',
+            b'{"name": NaN}',
+            b'{"name": Infinity}',
+            b'{"name": "a"',
+            b"{'name': 'a'}",
+            b'{"name": "\xff\xfe"}',
+            b'{"name": "a"}}',
+            b"\x00",
+            b'{"name": "a",}',
+            b"[" * 100_000,
+            b'{"a":' * 100_000,
+            b"[" * 500_000 + b"]" * 500_000,
+            b'\xef\xbb\xbf{"name": "a"}',
+            b'{"extra": ' + b"[" * 40 + b"]" * 40 + b', "name": "a"}',
+            b'{"name": "a", "extra": {"a": 1e999999}}',
             b'{"name": "a", "extra": {"n": ' + b"9" * 5000 + b"}}",
         ],
-    )  # fmt: skip
+    )
     async def test_what_is_not_strict_json_is_refused_with_a_reason_and_nothing_is_written(self, ada, runtime, body):
         response = await post(ada, body)
         assert response.status_code in {400, 422}, response.text

@@ -8,6 +8,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction, create_async_engine
 
 from mlops_platform.core.db.pulse import Pulse
+from mlops_platform.core.db.schema import read_json
 from mlops_platform.core.db.session import ReadSession, WriteSession, reaching_database, translated_errors
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.settings import Settings
@@ -95,6 +96,7 @@ def open_database(settings: Settings, dsn: str, *, pool_size: int | None = None)
             max_overflow=0,
             pool_timeout=settings.database_lock_timeout_seconds,
             pool_recycle=1800,
+            json_deserializer=read_json,
             # What a statement carries may be secret; errors are logged.
             hide_parameters=True,
             connect_args={

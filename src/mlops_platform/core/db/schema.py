@@ -1,5 +1,6 @@
 """Column types and the metadata of each PostgreSQL schema."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -77,6 +78,18 @@ def project_column() -> Column[str]:
 def created_column() -> Column[datetime]:
     """When the row was made."""
     return Column("created_at", UtcTime, nullable=False)
+
+
+def read_json(text: str) -> Any:
+    """JSON as it was written. The database writes the float 1e20 without its exponent, as an integer that nobody sent."""
+    return json.loads(text, parse_int=_read_integer)
+
+
+def _read_integer(digits: str) -> float:
+    if len(digits) < 19:
+        return int(digits)
+    value = int(digits)
+    return value if -(2**63) <= value < 2**63 else float(value)
 
 
 def json_column(name: str, *, default: str = "{}") -> Column[Any]:

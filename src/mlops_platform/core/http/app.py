@@ -11,10 +11,18 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute
 
 from mlops_platform.contracts.common import Problem
-from mlops_platform.core.errors import ConfigurationError
-from mlops_platform.core.http import problems, system
+from mlops_platform.core.errors import (
+    ConfigurationError,
+    ContentTooLarge,
+    InvalidInput,
+    MalformedRequest,
+    PlatformError,
+    UnsupportedMediaType,
+)
+from mlops_platform.core.http import idempotency, problems, system
 from mlops_platform.core.http.edge import Edge
 from mlops_platform.core.http.platform import access, record, webhooks
+from mlops_platform.core.http.routing import problems as problems_of
 from mlops_platform.core.http.routing import undeclared_routes
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.telemetry.metrics import ServiceMetrics
@@ -91,7 +99,8 @@ def openapi_document(service: Service, routes: Sequence[BaseRoute]) -> dict[str,
     }
     components.setdefault("schemas", {}).setdefault("Problem", Problem.model_json_schema(ref_template=_REF))
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
+            _add_common_errors(method, operation)
             _document_errors(operation)
             if path not in system.PUBLIC_ROUTES:
                 operation["security"] = [{"apiKey": []}, {"apiKeyHeader": []}]
@@ -99,6 +108,20 @@ def openapi_document(service: Service, routes: Sequence[BaseRoute]) -> dict[str,
 
 
 _REF = "#/components/schemas/{model}"
+# What the layers around an endpoint can answer before it is asked.
+_BODY_ERRORS = (MalformedRequest, ContentTooLarge, UnsupportedMediaType, InvalidInput)
+_IDEMPOTENCY_ERRORS = (idempotency.IdempotencyKeyInUse, idempotency.IdempotencyKeyReused)
+
+
+def _add_common_errors(method: str, operation: dict[str, Any]) -> None:
+    """What a route answers because it reads a body, takes parameters or honours `Idempotency-Key`."""
+    possible: list[type[PlatformError]] = []
+    if "requestBody" in operation:
+        possible += _BODY_ERRORS
+    if method == "post":
+        possible += _IDEMPOTENCY_ERRORS
+    for status, response in problems_of(*possible).items():
+        operation["responses"].setdefault(str(status), {"description": response["description"]})
 
 
 def _document_errors(operation: dict[str, Any]) -> None:

@@ -125,7 +125,8 @@ def request_id_of(scope: Mapping[str, Any]) -> str | None:
 
 
 def _field(location: Sequence[Any]) -> str:
-    parts = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
+    # Only the first part says where the field stands: a field of its own may well be called `path`.
+    parts = [str(part) for part in location[location[0] in {"body", "query", "path", "header"} :]]
     # An unknown field is named by the caller, at any length.
     return (".".join(parts) or str(location[0]))[:_SHOWN_FIELD]
 

@@ -14,6 +14,7 @@ from mlops_platform.contracts.common import Problem
 from mlops_platform.core.errors import (
     ContentTooLarge,
     DependencyUnavailable,
+    InvalidInput,
     MalformedRequest,
     PermissionDenied,
     PlatformError,
@@ -74,6 +75,7 @@ class PlatformRoute(APIRoute):
         reads_json = self.body_field is not None
 
         async def answer(request: PlatformRequest) -> Response:
+            _refuse_nul(request)
             if reads_json:
                 await _read_body(request)
             try:
@@ -136,6 +138,13 @@ def _is_guarded(route: APIRoute) -> bool:
     """A declared permission whose resource, if it names one, is a parameter of the path: a typo would check nothing."""
     found = [marker.dependency for marker in route.dependencies if isinstance(marker.dependency, Requires)]
     return bool(found) and all(it.resource is None or it.resource in route.param_convertors for it in found)
+
+
+def _refuse_nul(request: Request) -> None:
+    """No column holds NUL, and the database cannot say which parameter had it."""
+    for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
+        if "\0" in name or "\0" in str(value):
+            raise InvalidInput.of(name[:100], "must not contain the NUL character", value)
 
 
 async def _read_body(request: PlatformRequest) -> None:

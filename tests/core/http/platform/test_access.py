@@ -1,6 +1,5 @@
 """Attempts to get further with `/api/platform` than one's credential reaches."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +8,7 @@ from sqlalchemy import select
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.auth.directory import Directory, NewCredential
 from mlops_platform.core.identity import PrincipalKind, Role
+from tests.factories.waiting import until
 
 KEYS, TOKENS, GRANTS, PROJECTS = (f"/api/platform/{name}" for name in ("keys", "tokens", "grants", "projects"))
 LAPTOP = {"name": "laptop"}
@@ -76,9 +76,7 @@ class TestKeysOfOnesOwn:
         bob = await play.caller(Role.VIEWER)
         generation = runtime.authenticator._generation
         assert (await bob.http.delete(f"{KEYS}/{await id_of(bob)}")).status_code == 200
-        async with asyncio.timeout(3):
-            while runtime.authenticator._generation == generation:
-                await asyncio.sleep(0.005)
+        await until(lambda: runtime.authenticator._generation != generation)
         assert (await whoami(play, bob.key)).status_code == 401
 
 
@@ -115,10 +113,13 @@ class TestLowerRoles:
         ada = await play.caller()
         bob = await play.caller(role, project=ada.project)
         attempts = [
-            (KEYS, {**LAPTOP, "principal": ada.principal}), (KEYS, {**LAPTOP, "role": "admin"}),
-            (KEYS, {**LAPTOP, "principal": bob.principal, "role": "viewer"}), (TOKENS, {"name": "t", "principal": ada.principal}),
-            (GRANTS, {"principal": bob.principal, "role": "admin"}), (PROJECTS, {"name": "mine"}),
-        ]  # fmt: skip
+            (KEYS, {**LAPTOP, "principal": ada.principal}),
+            (KEYS, {**LAPTOP, "role": "admin"}),
+            (KEYS, {**LAPTOP, "principal": bob.principal, "role": "viewer"}),
+            (TOKENS, {"name": "t", "principal": ada.principal}),
+            (GRANTS, {"principal": bob.principal, "role": "admin"}),
+            (PROJECTS, {"name": "mine"}),
+        ]
         for path, body in attempts:
             assert (await bob.http.post(path, json=body)).status_code == 403, (path, body)
         assert (await whoami(play, bob.key)).json()["roles"] == [role]
@@ -137,10 +138,12 @@ class TestAdminsOfSomeNames:
         ada = await play.caller()
         bob = await play.caller(Role.ADMIN, project=ada.project, pattern="fraud-*")
         attempts = [
-            (GRANTS, {"principal": bob.principal, "role": "admin"}), (KEYS, {**LAPTOP, "role": "admin"}),
-            (KEYS, {**LAPTOP, "principal": ada.principal}), (PROJECTS, {"name": "mine"}),
+            (GRANTS, {"principal": bob.principal, "role": "admin"}),
+            (KEYS, {**LAPTOP, "role": "admin"}),
+            (KEYS, {**LAPTOP, "principal": ada.principal}),
+            (PROJECTS, {"name": "mine"}),
             ("/api/platform/webhooks", {"url": "https://example.com", "event_types": ["model.*"]}),
-        ]  # fmt: skip
+        ]
         for path, body in attempts:
             response = await bob.http.post(path, json=body)
             assert response.status_code == 403, (path, body)
