@@ -80,6 +80,14 @@ class TestDemo:
         for name in (outcome["training_set_id"], outcome["pipeline_run_id"], f"{outcome['feature_set']}/1"):
             assert name in traced.stdout
 
+    def test_every_command_that_it_names_as_the_next_works(self, shared, told):
+        named = [line.split()[1:] for line in told.stderr.splitlines() if line.startswith("  mlops ")]
+        assert len(named) >= 5
+        for command in named:
+            shown = shared.mlops(*command)
+            assert shown.returncode == 0, shown.stderr
+            assert shown.stdout
+
 
 class TestCommands:
     @pytest.mark.parametrize(
