@@ -11,6 +11,7 @@ import asyncpg
 import httpx2
 import pytest
 from pydantic import SecretStr
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it carries no types
 
 from mlops_platform.core.auth.directory import Directory, NewCredential
 from mlops_platform.core.db import migrate
@@ -25,6 +26,7 @@ from tests.factories import audited
 from tests.factories.embedded import embedded_server, server_directory
 
 TEMPLATE = "mlops"
+_WHOLE_PLATFORM = ("tests/e2e/", "tests/faults/")
 SECRET = "a secret for tests that is long enough: 0123456789abcdef"
 _OPENED = pytest.StashKey[ExitStack]()
 _AUDITED = pytest.StashKey[dict[str, bool]]()
@@ -48,6 +50,17 @@ def pytest_configure(config: pytest.Config) -> None:
         "owner": address.owner_dsn("DATABASE"),
         "app": address.app_dsn("DATABASE"),
     }
+
+
+class OnOneWorker(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests that share a whole platform go to one worker, which starts it once; all others go where there is room."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0].rpartition("/")[0] if nodeid.startswith(_WHOLE_PLATFORM) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OnOneWorker | None:
+    return OnOneWorker(config, log) if config.getoption("dist") == "load" else None
 
 
 def pytest_configure_node(node: Any) -> None:

@@ -30,8 +30,8 @@ from tests.factories.running import (
     running,
 )
 
-# One worker of the test run has the shared platform; a loaded machine starts five services and a database slowly.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]
+# A loaded machine starts five services and a database slowly.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,14 @@ class TestDemo:
         assert traced.returncode == 0, traced.stderr
         for name in (outcome["training_set_id"], outcome["pipeline_run_id"], f"{outcome['feature_set']}/1"):
             assert name in traced.stdout
+
+    def test_every_command_that_it_names_as_the_next_works(self, shared, told):
+        named = [line.split()[1:] for line in told.stderr.splitlines() if line.startswith("  mlops ")]
+        assert len(named) >= 5
+        for command in named:
+            shown = shared.mlops(*command)
+            assert shown.returncode == 0, shown.stderr
+            assert shown.stdout
 
 
 class TestCommands:

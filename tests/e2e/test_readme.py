@@ -9,7 +9,7 @@ from mlops_platform.sdk.settings import URL_VARIABLES
 from tests.factories.fences import differences, snippets
 from tests.factories.running import ROOT, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from mlops_platform.sdk.settings import Service
 from tests.factories.running import RunningPlatform, eventually, free_ports, platform_home, running
 from tests.factories.writers import Writers, is_ready
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("durability"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 RECOVERY_SECONDS = 10
 

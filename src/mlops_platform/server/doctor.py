@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx2
+from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_platform.core.db import migrate
 from mlops_platform.core.db.embedded.lock import HomeLock
@@ -129,7 +130,7 @@ def _database(settings: Settings) -> Finding:
         if dsn is None:
             return Finding("database", "embedded, not running")
         revision = asyncio.run(migrate.current_revision(dsn))
-    except (OSError, asyncpg.PostgresError, ConfigurationError, TimeoutError) as error:
+    except (OSError, asyncpg.PostgresError, SQLAlchemyError, ConfigurationError) as error:
         return Finding("database", f"does not answer: {error}", "Is it running, and is the URL right?", is_wrong=True)
     head = migrate.head_revision()
     if revision != head:

@@ -18,16 +18,19 @@ from mlops_platform.core.errors import DependencyUnavailable
 
 log = structlog.get_logger(__name__)
 
-_LONG_SECONDS = 3.0
-_ANSWER_SECONDS = 2.0
-_BETWEEN_SECONDS = 0.5
+_LOOKS_WITHIN = 6
 
 
 class Pulse:
-    """Watches over the open sessions of one database."""
+    """Watches over the open sessions of one database.
 
-    def __init__(self, dsn: str) -> None:
+    A session open for `long_seconds` makes it ask; no answer within `answer_seconds` means that the database is away.
+    """
+
+    def __init__(self, dsn: str, *, long_seconds: float = 3.0, answer_seconds: float = 2.0) -> None:
         self._dsn = dsn
+        self._long_seconds = long_seconds
+        self._answer_seconds = answer_seconds
         self._open: dict[asyncio.Timeout, float] = {}
         self._is_away = False
         self._task: asyncio.Task[None] | None = None
@@ -63,9 +66,9 @@ class Pulse:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_BETWEEN_SECONDS)
+            await asyncio.sleep(self._long_seconds / _LOOKS_WITHIN)
             oldest = min(self._open.values(), default=None)
-            is_long = oldest is not None and monotonic() - oldest > _LONG_SECONDS
+            is_long = oldest is not None and monotonic() - oldest > self._long_seconds
             if self._is_away or is_long:
                 self._settle(is_away=not await self._answers())
 
@@ -81,12 +84,12 @@ class Pulse:
     async def _answers(self) -> bool:
         """Whether there is an answer of any kind; a server that refuses is there, and says so itself."""
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 connection = await asyncpg.connect(self._dsn)
         except TimeoutError:
             return False
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return True
         with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-            await connection.close(timeout=_ANSWER_SECONDS)
+            await connection.close(timeout=self._answer_seconds)
         return True
