@@ -1,10 +1,10 @@
 """What a project has written, so that a refusal can be shown to have written nothing."""
 
 from sqlalchemy import BigInteger, Select, Table, Text, cast, func, literal, literal_column, select, union_all
-from tests.conftest import Caller
 
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.migrations.metadata import ALL
+from tests.conftest import Caller
 
 # A key's last use is noted also when it was used in vain; exposures of routed units are written a little later.
 _LIVELY = {"credentials", "exposures"}

@@ -4,6 +4,7 @@ import gzip
 from typing import Any
 
 import pytest
+
 from tests.architecture.bad_input import corpus
 from tests.architecture.bad_input.hostile import Attack
 from tests.architecture.bad_input.operations import Operation, encoded, fields, kinds_at, resolve, schema_at, with_json

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import pytest
+
 from tests.architecture.bad_input import corpus
 from tests.architecture.bad_input.hostile import Attack
 from tests.architecture.bad_input.operations import Operation, fields, operations
