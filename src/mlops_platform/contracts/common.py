@@ -82,7 +82,8 @@ def _utc(value: datetime) -> datetime:
 
 
 def _wire_time(value: datetime) -> str:
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: its year 206 has three digits.
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _not_a_bare_number(value: object) -> object:
