@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import hypothesis
 import pytest
 from pydantic import SecretStr
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it carries no types
@@ -32,6 +33,11 @@ _OPENED = pytest.StashKey[ExitStack]()
 _AUDITED = pytest.StashKey[dict[str, bool]]()
 _SILENT = pytest.StashKey[list[str]]()
 _PLACE = pytest.StashKey[dict[str, str]]()
+
+
+# Machines differ in speed: how long one example takes says nothing about the promise.
+hypothesis.settings.register_profile("platform", deadline=None)
+hypothesis.settings.load_profile("platform")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -80,6 +80,9 @@ def worker(
     allow: Annotated[
         list[str] | None, typer.Option(help="Modules that tasks may name, for example 'acme.*'; may be repeated.")
     ] = None,
+    run_as: Annotated[str | None, typer.Option(help="System user that tasks run as; needs root.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="Environment variable that tasks may see; may be repeated.")] = None,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs that tasks may reserve here.")] = 0,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Run pipeline tasks, each in a process of its own. 'mlops up' runs one already.
@@ -90,11 +93,12 @@ def worker(
         from mlops_platform.core.settings import load_settings
         from mlops_platform.core.telemetry import logs
         from mlops_platform.server.loop import run
-        from mlops_platform.server.worker import work
+        from mlops_platform.server.worker import Offer, work
 
         settings = load_settings()
         logs.configure(settings)
-        run(lambda: work(settings, paths=path or (), allow=allow or (), with_parent=with_parent))
+        offer = Offer(tuple(path or ()), tuple(allow or ()), tuple(env or ()), run_as, gpus)
+        run(lambda: work(settings, offer, with_parent=with_parent))
 
 
 @db.command()

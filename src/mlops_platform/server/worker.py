@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_platform.core.settings import Settings
@@ -14,13 +14,27 @@ from mlops_platform.server.runtime import open_runtime
 _POOL_SIZE = 4
 
 
-async def work(settings: Settings, *, paths: Sequence[Path] = (), allow: Sequence[str] = (), with_parent: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What this worker offers, beyond its slots: code, permissions, environment, user, GPUs."""
+
+    paths: tuple[Path, ...] = ()
+    allow: tuple[str, ...] = ()
+    pass_on: tuple[str, ...] = ()
+    run_as: str | None = None
+    gpus: int = 0
+
+
+async def work(settings: Settings, offer: Offer, *, with_parent: bool) -> None:
     """What `mlops worker` does: take tasks until Ctrl-C, SIGTERM or, `with_parent`, the end of standard input."""
     stopping = asyncio.Event()
     options = WorkerOptions(
         slots=settings.worker_slots,
-        paths=tuple(paths),
-        allow=tuple(allow),
+        paths=offer.paths,
+        allow=offer.allow,
+        pass_on=offer.pass_on,
+        run_as=offer.run_as,
+        gpus=offer.gpus,
         environment=dict(os.environ),
         drain_seconds=settings.drain_seconds,
     )

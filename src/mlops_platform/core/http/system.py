@@ -52,7 +52,11 @@ async def health(request: Request) -> Health:
 async def ready(request: Request, response: Response) -> Readiness:
     """Asks every dependency and says which one is missing."""
     runtime = request.app.state.runtime
-    checks = {"database": runtime.database.ping, **request.app.state.checks}
+    checks = {
+        "database": runtime.database.ping,
+        "object store": runtime.blobs.store.check,
+        **request.app.state.checks,
+    }
     results = await asyncio.gather(*(_check(run) for run in checks.values()))
     dependencies = dict(zip(checks, results, strict=True))
     is_ready = all(result == "ok" for result in results)

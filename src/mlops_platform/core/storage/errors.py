@@ -1,6 +1,6 @@
 """What can go wrong between the database and the object store."""
 
-from mlops_platform.core.errors import PlatformError
+from mlops_platform.core.errors import Conflict, PlatformError
 
 
 class BlobMissing(PlatformError):
@@ -15,3 +15,9 @@ class BlobMissing(PlatformError):
             f"The object store has no object {key!r}, which the database refers to.",
             hint="Restore the object store from the backup that belongs to the database.",
         )
+
+
+class BlobExpired(Conflict):
+    """Content that was uploaded and not used within the sweeper's grace."""
+
+    code = "upload_expired"

@@ -19,6 +19,7 @@ from mlops_platform.core.db.database import Database
 from mlops_platform.core.db.session import ReadSession, WriteSession
 from mlops_platform.core.identity import ProjectId, new_id
 from mlops_platform.core.storage.blob_store import BlobStore, StoredBlob
+from mlops_platform.core.storage.errors import BlobExpired
 from mlops_platform.core.storage.tables import blob_references, blobs
 
 _UNFINISHED_AFTER = timedelta(hours=24)
@@ -75,7 +76,9 @@ class BlobLedger:
             .order_by(blobs.c.id)
             .with_for_update(key_share=True, read=True)
         )
-        kept = _stored(rows[0]) if rows else blob
+        if not rows:
+            raise BlobExpired("The uploaded content waited too long to be used and was removed.", hint="Send it again.")
+        kept = _stored(rows[0])
         statement = upsert(blob_references).values(project_id=kept.project_id, holder=holder, blob_id=kept.blob_id)
         await session.execute(
             statement.on_conflict_do_update(
