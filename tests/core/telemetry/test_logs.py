@@ -79,7 +79,7 @@ def fail(secret):
 
 
 WAYS = {
-    "message": lambda log, secret: log.error(f"went wrong: {secret}")  # noqa: G004  # the way that is tried,
+    "message": lambda log, secret: log.error(f"went wrong: {secret}"),  # noqa: G004  # the way that is tried
     "value": lambda log, secret: log.error("e", url=secret),
     "nested": lambda log, secret: log.error("e", request={"headers": [("x", secret)], "more": ({"deep": secret},)}),
     "object": lambda log, secret: log.error("e", thing=Thing(secret)),
