@@ -28,7 +28,7 @@ _READ_BEFORE = "by the id of a row that the caller has read, and holds, within i
 OUTSIDE_PROJECTS = {
     "ab_testing/repository/evidence.py": {"_tagged": "a part of a select that begins with in_project"},
     "features/repository/rows.py": {"overdue_online": _OF_PLATFORM, "clock_us": "asks for the time alone"},
-    "pipelines/repository/dispatch.py": dict.fromkeys(("results_of", "renew", "expired"), _OF_PLATFORM),
+    "pipelines/repository/dispatch.py": dict.fromkeys(("limit_idling", "results_of", "renew", "expired"), _OF_PLATFORM),
     "pipelines/repository/firing.py": dict.fromkeys(
         ("claim_due", "database_time", "fired", "count_open_runs", "claim_queued"), _OF_PLATFORM
     ),

@@ -32,7 +32,9 @@ class Watch:
 
         def noted(line: dict[str, Any]) -> None:
             if line["method"] in CHANGES and 200 <= line["status"] < 300:
-                self._seen.setdefault(f"{line['method']} {line['route']}", set()).add(line["request_id"])
+                # The long form of a run's routes is the same handler.
+                route = line["route"].replace("/api/experiments/{experiment_id}/runs/", "/api/runs/")
+                self._seen.setdefault(f"{line['method']} {route}", set()).add(line["request_id"])
             add(line)
 
         app.edge._access.add = noted  # type: ignore[method-assign]
