@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, FailFast, Field, StringConstraints
 
 from mlops_platform.contracts.common import Answer, Contract, Description, Id, Label, Name, Text, Timestamp
 
@@ -238,6 +238,7 @@ def _as_list(value: object) -> object:
 
 OutcomeBatch = Annotated[
     list[OutcomeCreate],
+    FailFast(),
     BeforeValidator(_as_list, json_schema_input_type=OutcomeCreate | list[OutcomeCreate]),
     Field(min_length=1, max_length=MAX_BATCH),
 ]
@@ -245,6 +246,7 @@ OutcomeBatch = Annotated[
 
 ExposureBatch = Annotated[
     list[ExposureCreate],
+    FailFast(),
     BeforeValidator(_as_list, json_schema_input_type=ExposureCreate | list[ExposureCreate]),
     Field(min_length=1, max_length=MAX_BATCH),
 ]

@@ -23,6 +23,7 @@ ID_PATTERN = r"^[0-9a-f]{32}$"
 MAX_INTEGER = 2**63 - 1
 MAX_JSON_DEPTH = 16
 MAX_JSON_ITEMS = 10_000
+LONG_LIST = 100
 
 
 def _no_truth(value: object) -> object:
@@ -31,14 +32,20 @@ def _no_truth(value: object) -> object:
     return value
 
 
-def _without_truth(schema: Any) -> Any:
-    """Number fields that do not take true for 1. Strictness would do it too, but refuse the digits of a query string."""
+def _hardened(schema: Any) -> Any:
+    """Number fields that do not take true for 1, and long lists that are given up at the first wrong item.
+
+    Strictness would refuse true as well, but also the digits of a query string. A complaint about each of 10,000 items
+    costs seconds to write, and nobody reads it.
+    """
     if schema["type"] in {"int", "float"} and not schema.get("strict"):
         return core_schema.no_info_before_validator_function(_no_truth, schema)
     if schema["type"] == "model-fields":
-        fields = {name: {**field, "schema": _without_truth(field["schema"])} for name, field in schema["fields"].items()}
+        fields = {name: {**field, "schema": _hardened(field["schema"])} for name, field in schema["fields"].items()}
         return {**schema, "fields": fields}
-    inner = {part: _without_truth(schema[part]) for part in _NESTED if isinstance(schema.get(part), dict)}
+    inner = {part: _hardened(schema[part]) for part in _NESTED if isinstance(schema.get(part), dict)}
+    if schema["type"] == "list" and (schema.get("max_length") or LONG_LIST) >= LONG_LIST:
+        inner["fail_fast"] = True
     return {**schema, **inner}
 
 
@@ -52,7 +59,7 @@ class Contract(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _without_truth(handler(source))
+        return _hardened(handler(source))
 
 
 class Answer(Contract):

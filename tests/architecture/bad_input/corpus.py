@@ -12,7 +12,7 @@ TEXTS: dict[str, str] = {
     "traversal, encoded": "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
     "traversal, encoded twice": "%252e%252e%252fetc%252fpasswd",
     "traversal, overlong": "..%c0%af..%c0%afetc%c0%afpasswd",
-    "traversal, full width": "．．／．．／etc／passwd",
+    "traversal, full width": "\uff0e\uff0e\uff0f\uff0e\uff0e\uff0fetc\uff0fpasswd",
     "dots": "..",
     "absolute": "/etc/passwd",
     "drive": "C:\\boot.ini",

@@ -113,22 +113,22 @@ class Attack:
         return await footprint(self._platform.runtime, self._caller)
 
     def _wrong(self, answer: Answer, field: FieldPath, *, must_refuse: bool) -> list[str]:
-        if answer.status >= 500:
-            return ["the server failed"]
         if answer.status < 400:
             return ["was accepted"] if must_refuse else []
         if answer.status not in REFUSALS:
-            return ["an odd refusal"]
-        if self.operation.method == "HEAD":
-            return []
-        if answer.content_type != PROBLEM:
-            return [f"the refusal is {answer.content_type or 'nothing'}"]
-        problem = answer.json()
-        if problem["status"] != answer.status or not problem.get("code") or not problem.get("detail"):
-            return ["the problem is not whole"]
-        if answer.status == 422 and field and not _names(problem.get("errors", []), field):
-            return [f"the refusal does not name {'.'.join(map(str, field))}"]
-        return []
+            return ["the server failed" if answer.status >= 500 else "an odd refusal"]
+        return [] if self.operation.method == "HEAD" else _wrong_problem(answer, field)
+
+
+def _wrong_problem(answer: Answer, field: FieldPath) -> list[str]:
+    if answer.content_type != PROBLEM:
+        return [f"the refusal is {answer.content_type or 'nothing'}"]
+    problem = answer.json()
+    if problem["status"] != answer.status or not problem.get("code") or not problem.get("detail"):
+        return ["the problem is not whole"]
+    if answer.status == 422 and field and not _names(problem.get("errors", []), field):
+        return [f"the refusal does not name {'.'.join(map(str, field))}"]
+    return []
 
 
 def _at(body: Any, place: FieldPath, default: Any) -> dict[str, Any]:

@@ -97,26 +97,30 @@ def resolve(service: str, schema: Any) -> Mapping[str, Any]:
             return schema
 
 
-def sample(service: str, schema: Any, *, deep: bool = True) -> Any:
+def sample(service: str, schema: Any) -> Any:
     """A valid value, the smallest that the schema allows."""
     schema = resolve(service, schema)
-    for word in ("const", "example"):
-        if word in schema:
-            return schema[word]
-    if "enum" in schema:
-        return schema["enum"][0]
-    if schema.get("pattern", "").startswith("^[A-Za-z0-9][A-Za-z0-9._-]{0,127}"):
+    told = _told(schema)
+    return _built(service, schema) if told is None else told
+
+
+def _told(schema: Mapping[str, Any]) -> Any:
+    """A value that the document itself gives."""
+    pattern = schema.get("pattern", "")
+    if pattern.startswith("^[A-Za-z0-9][A-Za-z0-9._-]{0,127}"):
         return f"fresh-{next(_fresh)}"
-    if schema.get("pattern") == ID_PATTERN and not schema.get("examples"):
+    if pattern == ID_PATTERN:
         return UNKNOWN_ID
-    if schema.get("examples"):
-        return schema["examples"][0]
+    given = [schema[word] for word in ("const", "example") if word in schema]
+    return next(iter([*given, *schema.get("enum", ()), *schema.get("examples", ())]), None)
+
+
+def _built(service: str, schema: Mapping[str, Any]) -> Any:
     match schema.get("type"):
-        case "object" if not schema.get("required") and isinstance(schema.get("additionalProperties"), dict) and deep:
+        case "object" if not schema.get("required") and isinstance(schema.get("additionalProperties"), dict):
             return {"entry": sample(service, schema["additionalProperties"])}
         case "object":
-            wanted = schema.get("required", ()) if deep else ()
-            return {name: sample(service, schema["properties"][name]) for name in wanted}
+            return {name: sample(service, schema["properties"][name]) for name in schema.get("required", ())}
         case "array":
             return [sample(service, schema.get("items", {})) for _ in range(schema.get("minItems", 0))]
         case "string":
@@ -124,10 +128,8 @@ def sample(service: str, schema: Any, *, deep: bool = True) -> Any:
             return text[: schema.get("maxLength", 100)]
         case "integer" | "number":
             return _number(schema)
-        case "boolean":
-            return False
-        case _:
-            return {}
+        case kind:
+            return False if kind == "boolean" else {}
 
 
 def _number(schema: Mapping[str, Any]) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,7 +32,6 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    extra: list[str] = field(default_factory=list)
 
     @property
     def content_type(self) -> str:
