@@ -137,7 +137,8 @@ async def test_of_a_hold_and_a_sweep_at_once_either_the_bytes_stay_or_the_hold_i
     for number in range(15):
         blob = await account.upload(project, b"content %d" % number)
         account.clock.moment += LATER
-        held, _ = await asyncio.gather(account.hold(blob, f"h{number}"), account.ledger.sweep(), return_exceptions=True)
+        both = account.hold(blob, f"h{number}"), account.ledger.sweep()
+        held: object = (await asyncio.gather(*both, return_exceptions=True))[0]
         if isinstance(held, BlobExpired):
             assert await account.held(project, f"h{number}") is None
         else:

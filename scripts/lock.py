@@ -1,0 +1,27 @@
+"""Resolve the dependencies anew into requirements/*.lock: hashes, every platform, no addresses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LOCKS = {
+    "client.lock": [],
+    "server.lock": ["--extra", "server", "--extra", "otel"],
+    "dev.lock": ["--all-extras", "--group", "dev"],
+}
+OPTIONS = ["--universal", "--generate-hashes", "--no-header", "--no-emit-index-url", "--python-version", "3.11", "--quiet"]
+
+
+def main() -> None:
+    """Call uv, which stands beside this interpreter. Its own lock, bootstrap.lock, is changed by hand."""
+    uv = str(Path(sys.executable).with_name("uv"))
+    for name, extras in LOCKS.items():
+        target = ROOT / "requirements" / name
+        command = [uv, "pip", "compile", *OPTIONS, *sys.argv[1:], "pyproject.toml", *extras, "--output-file", str(target)]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # our own words
+        print(f"{name}: {sum('==' in line for line in target.read_text(encoding='utf-8').splitlines())} packages")
+
+
+if __name__ == "__main__":
+    main()
