@@ -43,7 +43,7 @@ def _hardened(schema: Any) -> Any:
     if schema["type"] == "model-fields":
         fields = {name: {**field, "schema": _hardened(field["schema"])} for name, field in schema["fields"].items()}
         return {**schema, "fields": fields}
-    inner = {part: _hardened(schema[part]) for part in _NESTED if isinstance(schema.get(part), dict)}
+    inner: dict[str, Any] = {part: _hardened(schema[part]) for part in _NESTED if isinstance(schema.get(part), dict)}
     if schema["type"] == "list" and (schema.get("max_length") or LONG_LIST) >= LONG_LIST:
         inner["fail_fast"] = True
     return {**schema, **inner}
@@ -59,7 +59,8 @@ class Contract(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _hardened(handler(source))
+        hardened: CoreSchema = _hardened(handler(source))
+        return hardened
 
 
 class Answer(Contract):

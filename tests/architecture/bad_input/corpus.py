@@ -1,7 +1,10 @@
 """What attackers, broken clients and unlucky users send."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote
+
+Value = TypeVar("Value")
 
 LONG = "A" * 10_000
 HUGE = "B" * 1_000_000
@@ -135,3 +138,10 @@ KINDS: dict[str, Any] = {
 ALWAYS = {
     "traversal", "raw traversal", "nul", "headers", "lone surrogate", "bad utf-8", "date at the edge", "empty", "long",
 }  # fmt: skip
+
+
+def share(values: Mapping[str, Value], turn: int, *, of: int = 8) -> dict[str, Value]:
+    """What is always tried, and the part of the rest whose turn it is."""
+    rest = [name for name in values if name not in ALWAYS]
+    chosen = {*ALWAYS, *rest[turn % of :: of]}
+    return {name: value for name, value in values.items() if name in chosen}

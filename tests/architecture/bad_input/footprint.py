@@ -1,6 +1,8 @@
 """What a project has written, so that a refusal can be shown to have written nothing."""
 
-from sqlalchemy import BigInteger, Select, Table, Text, cast, func, literal, literal_column, select, union_all
+from typing import Any
+
+from sqlalchemy import BigInteger, Table, Text, cast, func, literal, literal_column, select, union_all
 
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.migrations.metadata import ALL
@@ -17,12 +19,13 @@ Footprint = dict[str, tuple[int, int]]
 
 async def footprint(runtime: Runtime, caller: Caller) -> Footprint:
     """For each table the number of the project's rows, and the last transaction that touched one."""
-    statement = union_all(*(_touches(table, caller.project) for table in _TABLES))
+    rows: Any
     async with runtime.database.read() as session:
-        return {name: (count, last) for name, count, last in await session.all(statement)}
+        rows = await session.all(union_all(*(_touches(table, caller.project) for table in _TABLES)))
+    return {name: (count, last) for name, count, last in rows}
 
 
-def _touches(table: Table, project: str) -> Select[tuple[str, int, int]]:
+def _touches(table: Table, project: str) -> Any:
     writer = cast(cast(literal_column(f"{table.fullname}.xmin"), Text), BigInteger)
     columns = literal(table.fullname), func.count(), func.coalesce(func.max(writer), 0)
     return select(*columns).select_from(table).where(table.c.project_id == project)

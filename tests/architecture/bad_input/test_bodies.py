@@ -72,10 +72,20 @@ CONTENT_TYPES: dict[str, list[tuple[bytes, bytes]]] = {
 
 @pytest.mark.parametrize("operation", with_json(), ids=str)
 async def test_a_value_of_the_wrong_type_is_refused(platform: Platform, operation: Operation) -> None:
+    await attack_types(platform, operation, shares=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", with_json(), ids=str)
+async def test_no_value_of_any_wrong_type_is_taken(platform: Platform, operation: Operation) -> None:
+    await attack_types(platform, operation, shares=1)
+
+
+async def attack_types(platform: Platform, operation: Operation, *, shares: int) -> None:
     attack = await Attack.begin(platform, operation)
-    for field in fields(operation.service, operation.body, kinds=ANYTHING):
+    for turn, field in enumerate(fields(operation.service, operation.body, kinds=ANYTHING), operation.turn):
         allowed = kinds_at(operation.service, operation.body, field)
-        for what, value in corpus.KINDS.items():
+        for what, value in corpus.share(corpus.KINDS, turn, of=shares).items():
             must_refuse = bool(allowed) and allowed <= WRONG.get(what, set())
             request = attack.request(body=attack.with_field(field, value))
             named = field if must_refuse else ()  # else it may be what the value lacks that is named

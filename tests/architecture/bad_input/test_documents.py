@@ -23,7 +23,7 @@ from tests.architecture.bad_input.wire import Answer, Request, Wire
 from tests.conftest import Platform
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-FEW, MANY = 3, 40
+FEW, MANY = 2, 40
 POSITIVE, NEGATIVE = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 SCHEMAS = {
     service: schemathesis.openapi.from_dict(json.loads(document), config=schemathesis.Config(seed=1))
@@ -77,7 +77,8 @@ def as_sent(prepared: requests.PreparedRequest) -> Request:
     """The request as it goes over the wire."""
     path, _, query = prepared.path_url.partition("?")
     body = prepared.body or b""
-    content = body.encode() if isinstance(body, str) else bytes(body)
+    assert isinstance(body, bytes | str)
+    content = body.encode() if isinstance(body, str) else body
     headers = [
         (name.lower().encode(), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
         for name, value in prepared.headers.items()

@@ -3,9 +3,6 @@
 The quick runs give each place the values that break most and a rotating share of the rest; the slow one gives it all.
 """
 
-from collections.abc import Mapping
-from typing import TypeVar
-
 import pytest
 
 from tests.architecture.bad_input import corpus
@@ -14,29 +11,20 @@ from tests.architecture.bad_input.operations import Operation, fields, operation
 from tests.conftest import Platform
 
 TEXT = frozenset({"string"})
-SHARES = 8
-Value = TypeVar("Value")
-
-
-def share(values: Mapping[str, Value], number: int) -> dict[str, Value]:
-    """What is always tried, and the part of the rest whose turn it is."""
-    rest = [name for name in values if name not in corpus.ALWAYS]
-    chosen = {*corpus.ALWAYS, *rest[number % SHARES :: SHARES]}
-    return {name: value for name, value in values.items() if name in chosen}
 
 
 async def attack_texts(platform: Platform, operation: Operation, *, is_whole: bool) -> None:
     attack = await Attack.begin(platform, operation)
     await attack.check_valid_request()
-    turn = sum(map(ord, str(operation)))
+    turn = operation.turn
     places = [("path", one["name"], corpus.for_segment()) for one in operation.named("path")]
     places += [("query", one["name"], corpus.for_query()) for one in operation.named("query")]
     for number, (place, name, values) in enumerate(places, turn):
-        for what, value in (values if is_whole else share(values, number)).items():
+        for what, value in (values if is_whole else corpus.share(values, number)).items():
             request = attack.request(**{"segments" if place == "path" else "query": {name: value}})
             await attack.try_(f"{name} = {what}", request, field=(name,))
     for number, field in enumerate(fields(operation.service, operation.body, kinds=TEXT), turn):
-        for what, text in (corpus.TEXTS if is_whole else share(corpus.TEXTS, number)).items():
+        for what, text in (corpus.TEXTS if is_whole else corpus.share(corpus.TEXTS, number)).items():
             request = attack.request(body=attack.with_field(field, text))
             await attack.try_(f"{'.'.join(map(str, field))} = {what}", request, field=field)
     await attack.finish()
