@@ -47,7 +47,7 @@ check: $(READY) ## format, lint, types, import contracts, architecture (under a 
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q -n 0 tests/architecture
+	@$(BIN)/python -m pytest -q -n 2 tests/architecture
 
 test: $(READY) ## the whole test suite against a real PostgreSQL, in parallel
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} tests

@@ -71,6 +71,7 @@ class TestEvents:
     async def test_the_feed_can_be_followed(self, mlops, runtime):
         assert (await mlops("model", "create", "m", "1")).code == 0
         async with runtime.database.write() as session:
-            await outbox.place(session)
+            while await outbox.place(session):
+                pass
         outcome = await mlops("events", "tail", "--after", "0", "--type", "model_version.*", "--limit", "1", "-o", "json")
         assert outcome.json["type"] == "model_version.created"

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from mlops_platform.ab_testing.app import SERVICE as AB_TESTING
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.settings import Settings
-from mlops_platform.ab_testing.app import SERVICE as AB_TESTING
 from mlops_platform.features.app import SERVICE as FEATURES
 from mlops_platform.pipelines.app import SERVICE as PIPELINES
 from mlops_platform.registry.app import SERVICE as REGISTRY

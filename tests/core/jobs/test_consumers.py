@@ -35,7 +35,8 @@ class Consumer:
         async with self.runtime.database.write() as session:
             await append(session, [self.event(number, family or self.family) for number in numbers])
         async with self.runtime.database.write() as session:
-            await place(session)
+            while await place(session):
+                pass
 
     def event(self, number, family):
         return Event(new_event_id(), f"{family}.made", "s", new_id(), {"n": number}, self.clock.now())

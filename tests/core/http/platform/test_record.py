@@ -79,7 +79,8 @@ def emit(runtime):
                 session, [Event(new_event_id(), kind, "s", project, {"n": n}, runtime.clock.now()) for n in numbers]
             )
         async with runtime.database.write() as session:
-            await place(session)
+            while await place(session):
+                pass
         runtime.signals.send("placed")
 
     return it

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlops_platform.contracts.common import ID_PATTERN
 from mlops_platform.server.openapi import documents
-from tests.architecture.bad_input.corpus import Literal
+from tests.bad_input.corpus import Literal
 
 KEY = "*key*"  # in a field's path: the name of an entry of an open object
 FIRST = 0  # in a field's path: the first item of a list

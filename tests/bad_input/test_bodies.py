@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.architecture.bad_input import corpus
-from tests.architecture.bad_input.hostile import Attack
-from tests.architecture.bad_input.operations import Operation, encoded, fields, kinds_at, resolve, schema_at, with_json
-from tests.architecture.bad_input.wire import JSON, Request
+from tests.bad_input import corpus
+from tests.bad_input.hostile import Attack
+from tests.bad_input.operations import Operation, encoded, fields, kinds_at, resolve, schema_at, with_json
+from tests.bad_input.wire import JSON, Request
 from tests.conftest import Platform
 
 MIB = 1024 * 1024

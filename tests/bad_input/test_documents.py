@@ -17,9 +17,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from mlops_platform.server.openapi import documents
-from tests.architecture.bad_input import places
-from tests.architecture.bad_input.operations import Operation, operations
-from tests.architecture.bad_input.wire import Answer, Request, Wire
+from tests.bad_input import places
+from tests.bad_input.operations import Operation, operations
+from tests.bad_input.wire import Answer, Request, Wire
 from tests.conftest import Platform
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

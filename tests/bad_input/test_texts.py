@@ -5,9 +5,9 @@ The quick runs give each place the values that break most and a rotating share o
 
 import pytest
 
-from tests.architecture.bad_input import corpus
-from tests.architecture.bad_input.hostile import Attack
-from tests.architecture.bad_input.operations import Operation, fields, operations
+from tests.bad_input import corpus
+from tests.bad_input.hostile import Attack
+from tests.bad_input.operations import Operation, fields, operations
 from tests.conftest import Platform
 
 TEXT = frozenset({"string"})

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from tests.architecture.bad_input import places
-from tests.architecture.bad_input.footprint import Footprint, footprint
-from tests.architecture.bad_input.operations import KEY, Operation, encoded, placed, sample, schema_at
-from tests.architecture.bad_input.operations import Path as FieldPath
-from tests.architecture.bad_input.wire import JSON, PROBLEM, Answer, Request, Wire
+from tests.bad_input import places
+from tests.bad_input.footprint import Footprint, footprint
+from tests.bad_input.operations import KEY, Operation, encoded, placed, sample, schema_at
+from tests.bad_input.operations import Path as FieldPath
+from tests.bad_input.wire import JSON, PROBLEM, Answer, Request, Wire
 from tests.conftest import Platform
 
 # What a refusal may be. Never 401 or 403: the caller is an admin.

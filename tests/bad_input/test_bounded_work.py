@@ -7,10 +7,10 @@ import pytest
 from mlops_platform.core.errors import RangeNotSatisfiable
 from mlops_platform.core.query import lexer, parser
 from mlops_platform.core.storage.ranges import parse_range
-from tests.architecture.bad_input.corpus import in_url
-from tests.architecture.bad_input.hostile import Attack
-from tests.architecture.bad_input.operations import Operation, encoded, fields, operations, with_json
-from tests.architecture.bad_input.wire import JSON, Request
+from tests.bad_input.corpus import in_url
+from tests.bad_input.hostile import Attack
+from tests.bad_input.operations import Operation, encoded, fields, operations, with_json
+from tests.bad_input.wire import JSON, Request
 from tests.conftest import Platform
 
 MANY = 100_000
