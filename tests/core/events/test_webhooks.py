@@ -54,7 +54,7 @@ async def receiver():
 
 async def place_all(database):
     """Other tests of this database may have left more events without a position than are placed at once."""
-    placed = True
+    placed = 1
     while placed:
         async with database.write() as session:
             placed = await place(session)
