@@ -16,6 +16,8 @@ from mlops_platform.core.storage.ledger import BlobLedger
 from mlops_platform.core.storage.opening import open_blob_store
 from mlops_platform.core.work.runtime import Runtime
 
+_DUTY_CONNECTIONS = 3
+
 
 @asynccontextmanager
 async def open_runtime(
@@ -26,6 +28,7 @@ async def open_runtime(
         raise ConfigurationError("API_SECRET_KEY is not set. Make one with: openssl rand -hex 32")
     clock = clock or SystemClock()
     database = open_database(settings, dsn, pool_size=pool_size)
+    duties_database = open_database(settings, dsn, pool_size=_DUTY_CONNECTIONS)
     keys = AuthKeys.from_secret(settings.api_secret_key.get_secret_value())
     listener = Listener(dsn)
     runtime = Runtime(
@@ -35,16 +38,19 @@ async def open_runtime(
         auth_keys=keys,
         authenticator=Authenticator(database, keys, clock),
         listener=listener,
+        duties_database=duties_database,
         blobs=BlobLedger(database, open_blob_store(settings, _key_ring(settings)), clock),
     )
     listener.on(authenticator.CHANNEL, runtime.authenticator.forget)
     listener.on(outbox.CHANNEL, lambda: runtime.signals.send("placed"))
     listener.start()
     database.start()
+    duties_database.start()
     try:
         yield runtime
     finally:
         await listener.stop()
+        await duties_database.close()
         await database.close()
 
 

@@ -5,6 +5,7 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -40,7 +41,7 @@ async def serving(runtime: Runtime, bound: Sequence[tuple[Entry, socket.socket]]
         for app in apps:
             state = await stack.enter_async_context(app.running())
             duties += [(duty, state) for duty in app.service.duties]
-        runner = Runner(runtime, duties)
+        runner = Runner(replace(runtime, database=runtime.duties_database), duties)
         runner.start()
         stack.push_async_callback(runner.stop)
         servers = [_server(app, runtime) for app in apps]
@@ -53,6 +54,7 @@ async def serving(runtime: Runtime, bound: Sequence[tuple[Entry, socket.socket]]
             _settle_memory()
             yield apps
         finally:
+            gc.unfreeze()  # or native modules report at exit that what was frozen leaked
             runtime.signals.stop()
             for server in servers:
                 server.should_exit = True

@@ -65,6 +65,9 @@ class Runtime:
     authenticator: Authenticator
     listener: Listener
     blobs: BlobLedger
+    # For background duties: few connections of their own, so that an idle process keeps few, and requests never wait
+    # for a connection that a duty holds.
+    duties_database: Database
     signals: Signals = field(default_factory=Signals)
 
     def keep_anchor(self, head: str) -> None:
