@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mlops_platform.contracts.common import Contract, Timestamp
 from mlops_platform.core.db.schema import read_json
@@ -12,7 +12,7 @@ from mlops_platform.core.db.schema import read_json
 class Sample(Contract):
     count: int = 0
     share: float | None = None
-    steps: list[int] = []
+    steps: list[int] = Field(default_factory=list)
     is_on: bool = False
     at: Timestamp | None = None
 
