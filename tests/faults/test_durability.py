@@ -54,9 +54,12 @@ class TestSilent:
 
     @pytest.fixture
     def silenced(self, platform):
+        # The postmaster first: a backend that it forks after its children were listed would go on answering.
         postmaster = platform.postmaster()
+        postmaster.suspend()
+        eventually(lambda: postmaster.status() == psutil.STATUS_STOPPED, seconds=5, what="the postmaster stopped")
         frozen = [postmaster, *postmaster.children(recursive=True)]
-        for process in frozen:
+        for process in frozen[1:]:
             process.suspend()
         try:
             yield lambda: thaw(frozen)
