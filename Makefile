@@ -49,10 +49,10 @@ check: $(READY) ## format, lint, types, import contracts, architecture (under a 
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q -n 2 tests/architecture
 
-test: $(READY) ## the whole test suite against a real PostgreSQL, in parallel
+test: $(READY) ## the suite, faults and end-to-end included, against a real PostgreSQL, in parallel
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} tests
 
-test-all: $(READY) ## test, plus the long fault and end-to-end tests
+test-all: $(READY) ## test, plus the slow ones: whole corpora, gigabytes
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} -m "" tests
 
 bench: $(READY) ## measure the hot paths against a floor and print ratios

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import mlops_platform
+from mlops_platform.core.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "mlops_platform"
 MODULES = {str(path.relative_to(ROOT)): path for path in sorted(SOURCE.rglob("*.py"))}
@@ -171,3 +174,18 @@ class TestDocuments:
             and any(place in (ROOT / name).read_text(encoding="utf-8") for place in places)
         ]
         assert naming == []
+
+
+def test_every_documented_setting_is_read_by_something():
+    """A setting that nothing reads is a promise that nobody keeps."""
+    package = Path(mlops_platform.__file__).parent
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    own = sources.pop(package / "core" / "settings.py")
+    ports = sources[package / "server" / "catalog.py"]
+    everything = "\n".join(sources.values())
+    unread = [
+        name
+        for name in Settings.model_fields
+        if f".{name}" not in everything and f"self.{name}" not in own and f'"{name}"' not in ports
+    ]
+    assert unread == []

