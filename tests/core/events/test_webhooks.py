@@ -186,7 +186,8 @@ class TestFailure:
         await hooks.make()
         await hooks.emit("toy.made")
         async with opened(hooks.runtime.database, hooks.clock, hooks.runtime.auth_keys.sealing, hooks.allowed) as courier:
-            await courier._fan_out()
+            while await courier._fan_out():  # others' events may fill whole rounds
+                pass
             assert len(await courier._claim()) == 1
             assert await courier._claim() == []  # held by the one that died
         hooks.clock.moment += timedelta(seconds=61)

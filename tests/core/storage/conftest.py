@@ -9,7 +9,10 @@ import boto3
 import pytest
 from obstore.store import S3Store
 
+from mlops_platform.core.storage.opening import _RETRY
+
 CREDENTIALS = {"aws_access_key_id": "testing-key", "aws_secret_access_key": "testing-secret", "region_name": "us-east-1"}
+NO_RETRY = {"max_retries": 0}
 
 
 @contextmanager
@@ -40,7 +43,8 @@ def s3_client(s3_endpoint):
     client.close()
 
 
-def s3_store(endpoint, bucket, secret=CREDENTIALS["aws_secret_access_key"]):
+def s3_store(endpoint, bucket, secret=CREDENTIALS["aws_secret_access_key"], retry_config=_RETRY):
+    """As the platform opens it. One 500 is not the end: moto gives one when a part arrives while its upload is aborted."""
     return S3Store(
         bucket,
         prefix="some/prefix",
@@ -49,5 +53,5 @@ def s3_store(endpoint, bucket, secret=CREDENTIALS["aws_secret_access_key"]):
         access_key_id=CREDENTIALS["aws_access_key_id"],
         secret_access_key=secret,
         client_options={"allow_http": True, "connect_timeout": "1s"},
-        retry_config={"max_retries": 0},
+        retry_config=retry_config,
     )

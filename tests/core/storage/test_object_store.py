@@ -7,7 +7,7 @@ from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.storage.object_store import ObjectStore
 from tests.conformance.object_backend import ObjectBackendConformance, put, some_key
-from tests.core.storage.conftest import s3_store
+from tests.core.storage.conftest import NO_RETRY, s3_store
 
 
 class TestS3(ObjectBackendConformance):
@@ -56,7 +56,7 @@ async def everything(backend):
 
 
 async def test_a_store_that_is_away_is_unavailable_whatever_is_asked():
-    async for operation in everything(ObjectStore(s3_store("http://127.0.0.1:1", "some-bucket"))):
+    async for operation in everything(ObjectStore(s3_store("http://127.0.0.1:1", "some-bucket", retry_config=NO_RETRY))):
         with pytest.raises(DependencyUnavailable) as caught:
             await operation()
         assert caught.value.headers["Retry-After"]
@@ -85,7 +85,8 @@ async def test_a_store_that_refuses_or_fails_is_unavailable_and_its_words_are_ke
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
-        backend = ObjectStore(s3_store(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "bucket"))
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        backend = ObjectStore(s3_store(address, "bucket", retry_config=NO_RETRY))
         for operation in (lambda: backend.read_range(some_key(), 0, 10), lambda: put(backend, some_key(), b"small")):
             with pytest.raises(DependencyUnavailable, match=told) as caught:
                 await operation()
