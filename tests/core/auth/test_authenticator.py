@@ -10,6 +10,7 @@ from mlops_platform.core.auth import authenticator as module
 from mlops_platform.core.auth import directory
 from mlops_platform.core.auth.authenticator import Authenticator, Presented, read_credential
 from mlops_platform.core.auth.directory import Directory, NewCredential
+from mlops_platform.core.auth.keys import make_key
 from mlops_platform.core.auth.tables import credentials, principals
 from mlops_platform.core.clock import FixedClock
 from mlops_platform.core.errors import MalformedRequest, Unauthenticated
@@ -327,3 +328,20 @@ class TestUse:
                 credentials.select().with_only_columns(credentials.c.last_used_at).where(credentials.c.id == key_id)
             )
         assert found == access.clock.now()
+
+
+class TestBootstrap:
+    async def first(self, access, key):
+        async with access.runtime.database.write() as session:
+            await directory.bootstrap(session, access.runtime.auth_keys, access.clock.now(), key)
+
+    async def test_it_can_be_repeated_and_does_not_bring_a_revoked_key_back(self, access):
+        key = make_key(PrincipalKind.USER)
+        await self.first(access, key)
+        await self.first(access, key)
+        who = await access.ask(key, "default")
+        await access.change(lambda a: a.revoke(who.credential_id))
+        await self.first(access, key)
+        access.deaf.forget()
+        with pytest.raises(Unauthenticated):
+            await access.ask(key, "default")

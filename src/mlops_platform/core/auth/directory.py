@@ -120,10 +120,8 @@ class Directory:
         return token_id, sign_token(self._keys.token, claims), expires_at
 
     async def knows_key(self, key: str) -> bool:
-        """Whether this very key is in force."""
-        statement = select(credentials.c.id).where(
-            credentials.c.digest == key_digest(self._keys.pepper, key), credentials.c.revoked_at.is_(None)
-        )
+        """Whether this very key was ever made, in force or not."""
+        statement = select(credentials.c.id).where(credentials.c.digest == key_digest(self._keys.pepper, key))
         return await self._session.scalar(statement) is not None
 
     async def revoke(self, credential_id: str) -> None:
@@ -231,7 +229,10 @@ async def note_used(session: WriteSession, used: Mapping[str, datetime]) -> None
 
 
 async def bootstrap(session: WriteSession, keys: AuthKeys, now: datetime, key: str) -> None:
-    """The first project, the first admin and the given key of theirs; a no-op when they are there."""
+    """The first project, the first admin and the given key of theirs; a no-op when they are there.
+
+    A key that was revoked meanwhile stays revoked, and the platform starts all the same.
+    """
     directory = Directory(session, keys, now)
     project_id, _ = await directory.ensure_project(DEFAULT_PROJECT_NAME, "The project that is there from the start.")
     admin_id = await directory.ensure_principal("admin", PrincipalKind.USER)
