@@ -233,7 +233,7 @@ def _from_authorization(value: bytes) -> str | None:
 
 
 def _for(principal: Principal, presented: Presented) -> Principal:
-    """Only a service may say for whom it acts: the audit names both."""
-    if presented.on_behalf_of and principal.kind is PrincipalKind.SERVICE:
+    """Only a service may say for whom it acts: the audit names both. A credential that says it goes before the request."""
+    if presented.on_behalf_of and principal.kind is PrincipalKind.SERVICE and principal.on_behalf_of is None:
         return replace(principal, on_behalf_of=presented.on_behalf_of)
     return principal
