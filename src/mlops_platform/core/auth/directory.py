@@ -189,7 +189,7 @@ class Directory:
 async def find_credential(
     session: ReadSession, principal: Principal, credential_id: str, *, to_change: bool = False
 ) -> Row[Any] | None:
-    """A credential that is not revoked and that the caller may see, with its principal. `to_change` keeps others from it."""
+    """A credential that is not revoked and that the caller sees, with its principal. `to_change` keeps others from it."""
     statement = _credentials(principal).where(credentials.c.id == credential_id, credentials.c.revoked_at.is_(None))
     return await session.first(statement.with_for_update(of=credentials) if to_change else statement)
 
