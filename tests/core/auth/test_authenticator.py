@@ -164,6 +164,23 @@ class TestFreshness:
         with pytest.raises(Unauthenticated):
             await access.ask(secret)
 
+    async def test_an_answer_is_as_old_as_its_question(self, access, monkeypatch):
+        """A database that takes its time must not lengthen the life of what it said at the beginning."""
+        project = await access.project()
+        _, _, secret = await access.made(project)
+        start, waited = monotonic(), [0.0]
+        monkeypatch.setattr(module, "monotonic", lambda: start + waited[0])
+        find_project = module._project_of
+
+        async def late(*arguments):
+            found = await find_project(*arguments)
+            waited[0] += module.MAX_AGE_SECONDS + 0.1
+            return found
+
+        monkeypatch.setattr(module, "_project_of", late)
+        await access.ask(secret)
+        assert access.deaf.recall(Presented(secret, None)) is None
+
     async def test_a_role_that_was_taken_is_gone_within_the_bound(self, access, later):
         project = await access.project()
         principal, _, secret = await access.made(project)
