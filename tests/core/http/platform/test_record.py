@@ -152,6 +152,21 @@ class TestRefusals:
     async def test_a_position_that_is_none_is_named(self, ada, since):
         assert (await ada.http.get(f"{FEED}?since={since}")).status_code == 422
 
+    async def test_what_it_passes_over_is_not_read_again_and_again(self, ada, address, emit, runtime, monkeypatch):
+        asked = []
+        read_after = record.outbox.read_after
+
+        async def noting(session, position, **wanted):
+            asked.append(position)
+            return await read_after(session, position, **wanted)
+
+        monkeypatch.setattr(record.outbox, "read_after", noting)
+        async with Feed(address, ada.key).following("?types=box.opened&since=0"):
+            await emit(ada.project, *range(5))
+            async with runtime.database.read() as session:
+                newest = await record.outbox.last_position(session)
+            await until(lambda: asked[-1] >= newest)
+
     async def test_who_may_see_some_names_does_not_see_the_events_of_all(self, ada, play):
         bob = await play.caller(Role.ADMIN, project=ada.project, pattern="fraud-*")
         assert (await bob.http.get(FEED)).status_code == 403
