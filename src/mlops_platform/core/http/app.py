@@ -74,6 +74,7 @@ def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> Fas
     app.state.runtime = runtime
     app.state.service = None
     app.state.metrics = metrics
+    app.state.readiness = None
     app.state.checks = {name: _bound(check, runtime) for name, check in service.dependencies.items()}
     app.state.openapi_json = cache(lambda: json.dumps(openapi_document(service, app.routes)).encode())
     return app
