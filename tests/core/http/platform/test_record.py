@@ -10,6 +10,7 @@ import uvicorn
 
 from mlops_platform.core.auth.authenticator import Presented
 from mlops_platform.core.auth.directory import Directory
+from mlops_platform.core.events import outbox
 from mlops_platform.core.events.outbox import Event, append, new_event_id, place
 from mlops_platform.core.http.platform import record
 from mlops_platform.core.identity import Role
@@ -154,17 +155,17 @@ class TestRefusals:
 
     async def test_what_it_passes_over_is_not_read_again_and_again(self, ada, address, emit, runtime, monkeypatch):
         asked = []
-        read_after = record.outbox.read_after
+        read_after = outbox.read_after
 
         async def noting(session, position, **wanted):
             asked.append(position)
             return await read_after(session, position, **wanted)
 
-        monkeypatch.setattr(record.outbox, "read_after", noting)
+        monkeypatch.setattr(outbox, "read_after", noting)
         async with Feed(address, ada.key).following("?types=box.opened&since=0"):
             await emit(ada.project, *range(5))
             async with runtime.database.read() as session:
-                newest = await record.outbox.last_position(session)
+                newest = await outbox.last_position(session)
             await until(lambda: asked[-1] >= newest)
 
     async def test_who_may_see_some_names_does_not_see_the_events_of_all(self, ada, play):
