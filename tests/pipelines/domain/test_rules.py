@@ -50,7 +50,14 @@ class TestResolve:
         assert references.resolve("x${params.a}", scope) == "x${params.b}"
 
     @pytest.mark.parametrize(
-        "text", ["${tasks.a.result.nope}", "${tasks.a.result.k.2}", "${params.lr.x}", "${tasks.b.result}"]
+        "text",
+        [
+            "${tasks.a.result.nope}",
+            "${tasks.a.result.k.2}",
+            f"${{tasks.a.result.k.{'1' * 5000}}}",
+            "${params.lr.x}",
+            "${tasks.b.result}",
+        ],
     )
     def test_a_path_that_leads_nowhere_is_an_error_that_says_where(self, text):
         with pytest.raises(UnresolvableReference):

@@ -19,6 +19,8 @@ _PARAMETER = re.compile(r"^params\.([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z0-9_-]+)
 _TASK = re.compile(r"^tasks\.([A-Za-z0-9][A-Za-z0-9._-]*?)\.result((?:\.[A-Za-z0-9_-]+)*)$")
 _ITEM = re.compile(r"^item((?:\.[A-Za-z0-9_-]+)*)$")
 _RUN = re.compile(r"^run\.(id|scheduled_for)()$")
+# No list is longer than these digits say, and Python refuses to read a number of thousands of digits at all.
+_INDEX = re.compile(r"^[0-9]{1,9}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def _walk(value: Any, reference: Reference) -> Any:
     for step in reference.path:
         if isinstance(value, Mapping) and step in value:
             value = value[step]
-        elif isinstance(value, Sequence) and not isinstance(value, str) and step.isdigit() and int(step) < len(value):
+        elif isinstance(value, Sequence) and not isinstance(value, str) and _INDEX.match(step) and int(step) < len(value):
             value = value[int(step)]
         else:
             known = f"it has the keys {sorted(value)[:20]}" if isinstance(value, Mapping) else f"it is {_shape(value)}"
