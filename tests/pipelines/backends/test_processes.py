@@ -14,6 +14,7 @@ import pytest
 
 from mlops_platform.contracts.pipelines import AttemptState
 from mlops_platform.pipelines.backends.environment import child_environment
+from mlops_platform.pipelines.backends.output import LineReader
 from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool, TaskProcess
 from tests.pipelines.eventually import eventually, is_alive, lines_of
 
@@ -188,6 +189,22 @@ class TestOutput:
             await h.run("flood", megabytes=1)
         assert max(len(text) for _, text in h.lines) <= 8192
         assert sum(len(text) for _, text in h.lines) == 1024**2
+
+    async def test_output_that_never_ends_a_line_does_not_gather_in_memory(self):
+        stream = asyncio.StreamReader()
+        reader, longest = LineReader(stream, "stdout"), 0
+
+        def on_line(_stream: str, _text: str) -> None:
+            nonlocal longest
+            longest = max(longest, len(reader._rest))
+
+        reading = asyncio.create_task(reader.read_until(b"marker", on_line))
+        for _ in range(32):
+            stream.feed_data(b"x" * 65536)
+            await asyncio.sleep(0)
+        stream.feed_eof()
+        assert await reading is False
+        assert longest < 5 * 65536
 
 
 class TestEnding:
