@@ -12,6 +12,8 @@ from typing import Any
 
 from mlops_platform.pipelines.errors import UnresolvableReference
 
+RESOLVED_BYTES = 1024 * 1024
+
 # `$${` is an escaped `${` and is matched first, so that what follows it is never read as a reference.
 _TOKEN = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _PARAMETER = re.compile(r"^params\.([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z0-9_-]+)*)$")
@@ -76,15 +78,32 @@ def is_one(text: str) -> bool:
     return whole is not None and whole[1] is not None
 
 
-def resolve(value: Any, scope: Scope) -> Any:
-    """The value with each reference replaced. Raises `UnresolvableReference` when a path leads nowhere."""
+def resolve(value: Any, scope: Scope, *, limit_bytes: int = RESOLVED_BYTES) -> Any:
+    """The value with each reference replaced. Raises `UnresolvableReference` when a path leads nowhere.
+
+    It does so, too, when references bring in more than the limit: a short text may name a large value thousands of times.
+    """
+    brought = 0
+
+    def look_up(text: str) -> Any:
+        nonlocal brought
+        found = _look_up(parse(text), scope)
+        brought += len(_as_text(found))
+        if brought > limit_bytes:
+            raise UnresolvableReference(f"what the references bring in is more than {limit_bytes} bytes")
+        return found
+
+    return _fill(value, look_up)
+
+
+def _fill(value: Any, look_up: Callable[[str], Any]) -> Any:
     match value:
         case str():
-            return _resolve_text(value, lambda text: _look_up(parse(text), scope))
+            return _resolve_text(value, look_up)
         case Mapping():
-            return {key: resolve(inner, scope) for key, inner in value.items()}
+            return {key: _fill(inner, look_up) for key, inner in value.items()}
         case list() | tuple():
-            return [resolve(inner, scope) for inner in value]
+            return [_fill(inner, look_up) for inner in value]
         case _:
             return value
 
