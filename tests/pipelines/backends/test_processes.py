@@ -235,6 +235,20 @@ class TestEnding:
         assert ended.state is AttemptState.CRASHED
         assert "SIGKILL" in error_of(ended)["message"]
 
+    async def test_a_signal_without_a_name_is_a_crash_that_gives_its_number(self):
+        async with harness() as h:
+            ended = await h.run("kill_own_process", signum=signal.SIGRTMIN + 6)
+        assert ended.state is AttemptState.CRASHED
+        assert "signal 40" in error_of(ended)["message"]
+
+    async def test_a_process_that_died_while_it_was_idle_fails_no_task(self):
+        async with harness() as h:
+            pid = (await h.run("process_id")).result
+            (idle,) = h.pool._idle["run"]
+            os.kill(pid, signal.SIGKILL)
+            await idle._process.wait()
+            assert (await h.run("add", a=1, b=2)) == Ended(AttemptState.SUCCEEDED, result=3)
+
     async def test_an_orphan_ends_itself_when_its_worker_is_gone(self, tmp_path):
         options = PoolOptions(paths=[HERE], environment=child_environment(os.environ))
         process = await TaskProcess.start(options)
