@@ -35,7 +35,7 @@ class Logbook:
         self._lines.append([time.time_ns() // 1_000_000, stream, text])
 
     def chunks(self) -> Sequence[dict[str, Any]]:
-        """Everything that is not stored yet. Asking again, until `stored` is called, gives the same lines and those since."""
+        """Everything that is not stored yet. Until `stored` is called, asking again gives them and those since."""
         made: list[dict[str, Any]] = []
         size = _CHUNK_BYTES
         for offset, line in enumerate(self._lines):

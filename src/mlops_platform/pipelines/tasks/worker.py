@@ -22,7 +22,7 @@ from mlops_platform.core.errors import PlatformError
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.backends.environment import child_environment
-from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool
+from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool, check_user
 from mlops_platform.pipelines.backends.protection import refuse_inspection
 from mlops_platform.pipelines.repository.dispatch import Offer
 from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher, Exchange
@@ -209,11 +209,12 @@ class Worker:
         )
         try:
             ended = await self._pool.execute(assignment, on_line=held.logbook.add, interrupt=held.interrupt)
-        except OSError as error:
-            # No process could be started: this machine's trouble, and not the task's.
+        except Exception as error:  # the process edge: a task without an ending would be held, and its lease kept, for ever
+            # Mostly no process could be started: this machine's trouble, and not the task's.
+            log.exception("worker.cannot_run", worker=self.name, task_run=claimed.task_run_id)
             told = {
                 "type": "WorkerLost",
-                "message": f"Worker {self.name!r} cannot start processes: {error}",
+                "message": f"Worker {self.name!r} could not run the task: {error}",
                 "traceback": None,
             }
             ended = Ended(AttemptState.LOST, error=told)
@@ -243,6 +244,8 @@ class Worker:
                 await self._renew()
             except PlatformError as error:
                 log.warning("worker.renewal_failed", worker=self.name, error=error.detail)
+            except Exception:  # the process edge: without this loop every task here would run twice
+                log.exception("worker.renewal_failed", worker=self.name)
             self._fence()
 
     async def _renew(self) -> None:
@@ -269,6 +272,8 @@ class Worker:
                 await self._dispatcher.expire()
             except PlatformError as error:
                 log.warning("worker.reaping_failed", worker=self.name, error=error.detail)
+            except Exception:  # the process edge: one attempt that cannot be ended must not keep the others
+                log.exception("worker.reaping_failed", worker=self.name)
 
     async def _drain(self) -> None:
         deadline = monotonic() + self._options.drain_seconds
@@ -310,5 +315,7 @@ async def _then(event: asyncio.Event, call: Callable[[], None]) -> None:
 
 async def run_worker(runtime: Runtime, options: WorkerOptions, stop: asyncio.Event) -> None:
     """What a worker process does until `stop`. It is a process of its own: its memory is closed to its tasks."""
+    if options.run_as is not None:
+        check_user(options.run_as)
     refuse_inspection()
     await Worker(runtime, options).run(stop)
