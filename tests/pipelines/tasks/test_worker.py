@@ -270,8 +270,9 @@ class TestLeases:
             await finished(ada, run_id)
         assert [one["state"] for one in (await the_task(ada, run_id, "a"))["attempts"]] == ["succeeded"]
 
+    @pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])
     async def test_a_worker_that_cannot_renew_stops_its_task_before_the_lease_ends(
-        self, ada, runtime, tmp_path, monkeypatch
+        self, ada, runtime, tmp_path, monkeypatch, is_silent
     ):
         started, cleaned = tmp_path / "started", tmp_path / "cleaned"
         async with working(runtime, lease_seconds=1.5, kill_grace_seconds=5) as worker:
@@ -279,6 +280,8 @@ class TestLeases:
             await eventually(lambda: lines_of(started))
 
             async def is_away(*_: object) -> None:
+                if is_silent:
+                    await asyncio.Event().wait()
                 raise DependencyUnavailable("database")
 
             monkeypatch.setattr(worker._dispatcher, "renew", is_away)

@@ -241,9 +241,11 @@ class Worker:
                 pass
             self._pulse.clear()
             try:
-                await self._renew()
-            except PlatformError as error:
-                log.warning("worker.renewal_failed", worker=self.name, error=error.detail)
+                # An answer that does not come is no renewal either: the fence must not wait for it.
+                async with asyncio.timeout(self._options.lease_seconds / 3):
+                    await self._renew()
+            except (PlatformError, TimeoutError) as error:
+                log.warning("worker.renewal_failed", worker=self.name, error=str(error))
             except Exception:  # the process edge: without this loop every task here would run twice
                 log.exception("worker.renewal_failed", worker=self.name)
             self._fence()
