@@ -437,6 +437,13 @@ class TestARun:
             assert set(points_in(metrics)) == {("loss", 1, 0.5), ("loss", 2, 0.4), ("accuracy", 2, 0.9)}
             assert ended.json["status"] == "FINISHED"
 
+    def test_its_end_is_one_moment(self, connected, monkeypatch):
+        with connected(tracking_service()) as (service, platform):
+            run = platform.tracking.start_run("e")
+            monkeypatch.setattr(time, "time_ns", lambda: 1_767_225_600_000_001_999)
+            run.finish()
+        assert service.seen[-1].json["end_time"] == "2026-01-01T00:00:00.000001Z"
+
     @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
     def test_an_exception_ends_it_and_goes_on(self, connected, error, status):
         with connected(tracking_service()) as (service, platform):
