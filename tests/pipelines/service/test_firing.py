@@ -91,6 +91,19 @@ class TestFire:
         assert await runs_of(ada) == []
         assert await fire(runtime) == 0
 
+    async def test_a_zone_that_is_not_known_here_does_not_stop_other_schedules(self, ada, runtime, platform):
+        await a_schedule(ada, runtime, due_ago=timedelta(minutes=1))
+        async with runtime.database.write() as session:
+            await session.execute(
+                text("UPDATE pipelines.schedules SET time_zone = 'Mars/Base' WHERE project_id = CAST(:project AS uuid)"),
+                {"project": ada.project},
+            )
+        other = await platform.caller("pipeline-orchestrator")
+        await a_schedule(other, runtime)
+        assert await fire(runtime) == 2
+        assert (len(await runs_of(ada)), len(await runs_of(other))) == (0, 1)
+        assert await fire(runtime) == 0
+
 
 class TestInWhoseName:
     async def test_the_tasks_of_a_later_author_do_not_run_with_the_rights_of_who_set_the_schedule(
