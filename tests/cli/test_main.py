@@ -124,6 +124,24 @@ class TestExitCodes:
         assert "file" in outcome.err
         assert len(outcome.err.splitlines()) == 1
 
+    @pytest.mark.parametrize("words", [("db", "upgrade"), ("serve", "model-registry")], ids=" ".join)
+    def test_a_database_that_does_not_answer_is_1_in_one_line(self, tmp_path, words):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            environment = {
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": SRC,
+                "MLOPS_HOME": str(tmp_path),
+                "MLOPS_DATABASE_URL": f"postgresql://u:canary@127.0.0.1:{taken.getsockname()[1]}/x",
+                "API_SECRET_KEY": "a1b2c3d4" * 8,
+            }
+            command = [sys.executable, "-m", "mlops_platform.cli", *words]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout) == (1, "")
+        said = [line for line in done.stderr.splitlines() if line.startswith("mlops: ")]
+        assert (len(said), done.stderr.count("Traceback"), done.stderr.count("canary")) == (1, 0, 0), done.stderr
+        assert "onnect" in said[0], said
+
     async def test_absent_is_3(self, mlops):
         assert (await mlops("model", "show", "absent")).code == 3
 
