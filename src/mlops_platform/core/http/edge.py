@@ -26,13 +26,13 @@ from mlops_platform.core.http.problems import (
 from mlops_platform.core.http.service import HotRequest, HotResponse, HotRoute
 from mlops_platform.core.identity import Principal, new_id
 from mlops_platform.core.telemetry.metrics import UNMATCHED, ServiceMetrics
+from mlops_platform.core.telemetry.tracing import TRACE_PARENT, RequestSpans
 from mlops_platform.core.work.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
 _random_bits = Random().getrandbits  # noqa: S311  # ids, not secrets
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_TRACE_PARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -85,6 +85,7 @@ class Edge:
         self._service = service
         self._guard = HostGuard(runtime.settings)
         self._access = AccessLog(service, runtime.settings.access_log_sample)
+        self._spans = RequestSpans(runtime.tracer, service) if runtime.tracer is not None else None
         self._in_flight = 0
         metrics.in_flight.set_function(lambda: self._in_flight)
         self._most = runtime.settings.max_concurrent_requests
@@ -113,6 +114,8 @@ class Edge:
             seconds = perf_counter() - exchange.started
             self._metrics.observe(exchange.method, exchange.route, exchange.status, seconds)
             self._access.add(exchange.line(seconds))
+            if self._spans is not None:
+                self._spans.add(scope, exchange, seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         method, path, headers = scope["method"], scope["path"], scope["headers"]
@@ -241,7 +244,7 @@ def _identify(headers: list[tuple[bytes, bytes]]) -> tuple[str, str]:
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             request_id = value.decode()
-        elif name == b"traceparent" and _TRACE_PARENT.fullmatch(value):
+        elif name == b"traceparent" and TRACE_PARENT.fullmatch(value):
             # Same trace, our own span.
             trace = f"{value[:36].decode()}{_random_bits(64):016x}{value[52:].decode()}"
     request_id = request_id or new_id()
