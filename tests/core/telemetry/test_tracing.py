@@ -20,7 +20,7 @@ from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.identity import Role
 from mlops_platform.core.settings import load_settings
 from mlops_platform.core.telemetry import logs
-from mlops_platform.core.telemetry.tracing import Tracer
+from mlops_platform.core.telemetry.tracing import Span, Tracer
 from mlops_platform.server.runtime import open_runtime
 from mlops_platform.server.tracing import open_tracer
 from tests.factories.collector import collecting
@@ -48,6 +48,7 @@ def traced(runtime, collector):
             given = {"otel_exporter_otlp_endpoint": collector.url, "otel_bsp_schedule_delay": 10}
             changed = runtime.settings.model_copy(update=given | settings)
             tracer = open_tracer(changed)
+            assert tracer is not None
             stack.callback(tracer.close)
             return toy_app(dataclasses.replace(runtime, tracer=tracer))
 
@@ -342,7 +343,9 @@ class TestEnd:
     async def test_an_exporter_that_breaks_is_told_and_the_next_batch_is_sent(self, settings):
         stream = io.StringIO()
         logs.configure(settings, stream=stream)
-        sent = []
+        sent: list[list[Span]] = []
+        one = Span(CALLED["traceparent"], None, "one", "toys", True, 1, 0.0, {}, None)
+        two = one._replace(name="two")
 
         class Broken:
             def send(self, batch):
@@ -355,14 +358,14 @@ class TestEnd:
 
         tracer = Tracer(Broken(), share=1.0, capacity=10, delay_seconds=0.005)
         try:
-            tracer.add("one")
+            tracer.add(one)
             await until(lambda: len(sent) == 1)
-            tracer.add("two")
+            tracer.add(two)
             await until(lambda: len(sent) == 2)
         finally:
             await asyncio.to_thread(tracer.close)
             logs.configure(settings)
-        assert sent == [["one"], ["two"]]
+        assert sent == [[one], [two]]
         assert "unforeseen" in stream.getvalue()
 
 
