@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import io
+import json
 import socket
 import subprocess
 import sys
@@ -331,14 +332,20 @@ class TestEnd:
             assert collector.spans == []
         assert [span.name for span in collector.spans] == ["GET /api/hot/{name}"]
 
-    async def test_a_collector_that_never_answers_does_not_keep_the_process(self, traced, collector, ada):
+    async def test_a_collector_that_never_answers_does_not_keep_the_process(self, settings, traced, collector, ada):
+        stream = io.StringIO()
+        logs.configure(settings, stream=stream)
         collector.gate.clear()
         app = traced()
-        async with client_of(app, ada) as client:
-            await client.get("/api/hot/bear")
-        began = time.monotonic()
-        await asyncio.to_thread(app.runtime.tracer.close)
+        try:
+            async with client_of(app, ada) as client:
+                await client.get("/api/hot/bear")
+            began = time.monotonic()
+            await asyncio.to_thread(app.runtime.tracer.close)
+        finally:
+            logs.configure(settings)
         assert time.monotonic() - began < 8
+        assert json.loads(stream.getvalue())["spans"] == 1
 
     async def test_an_exporter_that_breaks_is_told_and_the_next_batch_is_sent(self, settings):
         stream = io.StringIO()

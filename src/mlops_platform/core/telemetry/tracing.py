@@ -8,7 +8,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from time import monotonic, time_ns
+from time import monotonic, thread_time, time_ns
 from typing import Any, NamedTuple, Protocol
 
 import structlog
@@ -21,10 +21,14 @@ log = structlog.get_logger(__name__)
 # W3C trace context, version 00; ids of zeros alone are not valid.
 TRACE_PARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _BATCH = 512
+# Seconds of rest for each second of work.
+_REST = 4.0
 _FLUSH_SECONDS = 3.0
 _ABORT_SECONDS = 0.5
 _COMPLAIN_SECONDS = 60.0
 _SPACE = 2**64
+_TOO_MANY = "They came faster than they are sent; OTEL_TRACES_SAMPLER_ARG exports a share of them."
+_TOO_LATE = "The process ended before the collector had taken them."
 
 
 class Span(NamedTuple):
@@ -62,11 +66,12 @@ class Tracer:
         self._delay = delay_seconds
         self._waiting: deque[Span] = deque()
         self._wake = threading.Event()
-        self._is_closing = False
+        self._closing = threading.Event()
         self._is_late = False
         # Each is written by one thread only: refused by whoever adds, lost by the thread that sends.
         self._refused = 0
         self._lost = 0
+        self._under_way = 0
         self._told = 0
         self._told_at = -_COMPLAIN_SECONDS
         self._thread = threading.Thread(target=self._run, name="span-export", daemon=True)
@@ -89,20 +94,21 @@ class Tracer:
 
     def close(self) -> None:
         """Send what waits, for a few seconds at most. Blocks: not for the event loop."""
-        if self._is_closing:
+        if self._closing.is_set():
             return
-        self._is_closing = True
+        self._closing.set()
         self._wake.set()
         self._thread.join(_FLUSH_SECONDS)
         self._is_late = True
         self._exporter.close()
         self._thread.join(_ABORT_SECONDS)
-        self._lost += len(self._waiting)
+        left = len(self._waiting) + self._under_way
+        self._lost += left
         self._waiting.clear()
-        self._complain("The process ended before the collector had taken them.", at_once=True)
+        self._complain(_TOO_LATE if left else _TOO_MANY, at_once=True)
 
     def _run(self) -> None:
-        while not self._is_closing:
+        while not self._closing.is_set():
             self._wake.wait(self._delay)
             self._wake.clear()
             self._send_waiting()
@@ -111,14 +117,18 @@ class Tracer:
     def _send_waiting(self) -> None:
         while self._waiting and not self._is_late:
             batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+            self._under_way, began = len(batch), thread_time()
             try:
                 why = self._exporter.send(batch)
             except Exception as error:  # the edge of this thread: without it no span would be sent any more
                 log.exception("traces.crashed", error=repr(error))
                 why = repr(error)
+            self._under_way = 0
             if why is not None:
                 self._lost += len(batch)
-            self._complain(why or "They came faster than the collector takes them.")
+            self._complain(why or _TOO_MANY)
+            # Encoding takes the interpreter away from requests: only ever a part of its time.
+            self._closing.wait((thread_time() - began) * _REST)
 
     def _complain(self, why: str, *, at_once: bool = False) -> None:
         """One line a minute for as long as spans are lost."""
