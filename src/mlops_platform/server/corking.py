@@ -11,7 +11,7 @@ _MOST_JOINED = 64 * 1024
 class CorkedProtocol(HttpToolsProtocol):
     """The server's own protocol, writing through a `CorkedTransport`."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         super().connection_made(cast("asyncio.Transport", CorkedTransport(cast("asyncio.Transport", transport), self.loop)))
 
