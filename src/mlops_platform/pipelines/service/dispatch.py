@@ -43,6 +43,7 @@ class ClaimedTask:
     spec: TaskSpec
     arguments: Mapping[str, Any]
     token: str | None = field(repr=False, default=None)
+    trace_parent: str | None = None
 
     @property
     def fence(self) -> Fence:
@@ -130,6 +131,7 @@ class Dispatcher:
                     spec=spec,
                     arguments=prepared,
                     token=await self._token(session, row, spec.timeout_seconds),
+                    trace_parent=row.trace_parent,
                 )
             )
         return claimed, ended
