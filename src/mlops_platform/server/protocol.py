@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from mlops_platform.server.corking import CorkedProtocol
 
 MOST_HEAD_BYTES = 64 * 1024
 _TOO_LARGE = (
@@ -12,7 +12,7 @@ _TOO_LARGE = (
 )
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(CorkedProtocol):
     """Hangs up when a request line, headers, trailers or chunk extensions go on and on.
 
     What the parser holds back cannot be seen, but what it hands over can: the bytes since then are counted.

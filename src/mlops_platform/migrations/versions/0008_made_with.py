@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008_made_with"
-down_revision = "0006_ab_testing"
+down_revision = "0007_run_traces"
 branch_labels = None
 depends_on = None
 
