@@ -232,6 +232,18 @@ class TestRefusals:
         response = await bob.http.post(PATH, json={"rows": [a_row()], "features": ["age"]})
         assert response.status_code == 403
 
+    async def test_a_grant_for_some_names_sees_no_training_set_made_of_others(self, fed, platform):
+        await a_feature_set(fed, "shop_features", features=[{"name": "revenue", "type": "float"}])
+        shop = await training_set(fed, [a_row()], ["revenue"])
+        mixed = await training_set(fed, [a_row()], ["revenue", "age"])
+        user = await training_set(fed, [a_row()], ["age"])
+        bob = await platform.caller("feature-store", Role.VIEWER, project=fed.project, pattern="shop_*")
+        assert [item["id"] for item in (await bob.http.get(PATH)).json()["items"]] == [shop["id"]]
+        assert (await bob.http.get(f"{PATH}/{shop['id']}/data")).status_code == 200
+        for hidden in (mixed, user):
+            assert (await bob.http.get(f"{PATH}/{hidden['id']}")).status_code == 404
+            assert (await bob.http.get(f"{PATH}/{hidden['id']}/data")).status_code == 404
+
 
 async def test_training_sets_are_listed_newest_first_by_name_and_page(fed):
     made = [(await training_set(fed, [a_row()], ["age"], name=f"n{n % 2}"))["id"] for n in range(4)]
