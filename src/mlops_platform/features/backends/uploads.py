@@ -16,7 +16,7 @@ from pyarrow import ipc
 from mlops_platform.contracts.features import EVENT_TIMESTAMP, MAX_ENTITY_LENGTH, FeatureType
 from mlops_platform.core.errors import ContentTooLarge, InvalidInput, MalformedRequest
 from mlops_platform.features.backends.columns import STORED_TYPES, Column, column_name
-from mlops_platform.features.domain.rows import ENTITY_PATTERN, MAX_LIST_LENGTH, MAX_STRING_LENGTH
+from mlops_platform.features.domain.rows import MAX_LIST_LENGTH, MAX_STRING_LENGTH
 from mlops_platform.features.domain.schema import FeatureSpec, FeatureView
 from mlops_platform.features.domain.times import MAX_US, MIN_US
 
@@ -24,6 +24,7 @@ MAX_UPLOAD_ROWS = 5_000_000
 # What a file may unpack to: a few kilobytes of Parquet can hold gigabytes of zeros.
 MAX_UNPACKED_BYTES = 1024**3
 _NUMBER_BYTES = 8
+_ENTITY_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 
 
 class UploadFormat(StrEnum):
@@ -64,8 +65,9 @@ def _declared_size(metadata: Any, leaves: Sequence[Any]) -> int:
     """Bytes before encoding, by the file's own account; of lists, which a batch may hold any number of, the numbers."""
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     lists = [i for i, leaf in enumerate(leaves) if leaf.max_repetition_level and leaf.physical_type != "BYTE_ARRAY"]
-    in_lists = sum(group.column(i).num_values * _NUMBER_BYTES for group in groups for i in lists)
-    return max(in_lists, sum(group.total_byte_size for group in groups))
+    in_lists: int = sum(group.column(i).num_values * _NUMBER_BYTES for group in groups for i in lists)
+    encoded: int = sum(group.total_byte_size for group in groups)
+    return max(in_lists, encoded)
 
 
 def _written_out(column: Column, kind: pa.DataType) -> Column:
@@ -114,7 +116,7 @@ def _lengths_of_views(array: Any) -> Any:
     """A view is four numbers of 32 bits, of which the first is the length."""
     end = array.offset + len(array)
     words = pa.Array.from_buffers(pa.int32(), 4 * end, [None, array.buffers()[1]])
-    views = pa.Array.from_buffers(pa.list_(pa.int32(), 4), end, [None], children=[words])
+    views: Any = pa.Array.from_buffers(pa.list_(pa.int32(), 4), end, [None], children=[words])
     return pc.list_element(views.slice(array.offset), 0)
 
 
@@ -157,7 +159,7 @@ def read_entities(table: pa.Table, name: str) -> Column:
         raise InvalidInput.of(name, f"must hold text or whole numbers, not {column.type}")
     column = column.cast(pa.string())
     right = pc.and_(
-        pc.match_substring_regex(column, ENTITY_PATTERN),
+        pc.match_substring_regex(column, _ENTITY_PATTERN),
         pc.less_equal(pc.utf8_length(column), pa.scalar(MAX_ENTITY_LENGTH)),
     )
     _refuse_where(
