@@ -89,6 +89,29 @@ class TestRepair:
         assert await count(platform, online_pending, ada) == 0
 
 
+class TestSwitchingOnline:
+    async def test_a_set_that_is_switched_off_serves_nothing_old(self, ada):
+        await a_feature_set(ada)
+        await ingest(ada, a_row(age=1))
+        await ada.http.patch("/api/feature-sets/user_features", json={"online": False})
+        [vector] = await serve(ada, "user_123", "age")
+        assert (vector["values"]["age"], vector["statuses"]["age"]) == (None, "missing")
+
+    async def test_what_was_ingested_while_it_was_off_comes_online_when_it_is_on_again(self, ada, state):
+        await a_feature_set(ada)
+        await ingest(ada, a_row(age=1))
+        await ada.http.patch("/api/feature-sets/user_features", json={"online": False})
+        assert (await ingest(ada, a_row(hours=1, age=2)))["online"] == "off"
+        await ada.http.patch("/api/feature-sets/user_features", json={"online": True})
+        await state.online.repair(now_us=LATER_US)
+        assert (await serve(ada, "user_123", "age"))[0]["values"]["age"] == 2
+
+    async def test_any_other_change_brings_nothing_online_anew(self, ada, platform):
+        await a_feature_set(ada)
+        await ada.http.patch("/api/feature-sets/user_features", json={"online": True, "tags": ["x"]})
+        assert await count(platform, online_pending, ada) == 0
+
+
 class TestCompaction:
     async def feed(self, caller: Caller, ingests: int) -> None:
         for n in range(ingests):
