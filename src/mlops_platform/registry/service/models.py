@@ -133,6 +133,10 @@ class ModelRegistry:
         if row is None:
             raise model_not_found(name)
         version_ids = await self._models.lock_model(row.id)
+        # Asked again under the lock, without which no alias moves.
+        pointing = await self._models.model(name, with_deleted=True)
+        for alias in sorted((pointing.aliases or {}) if pointing else {}):
+            await self._record_removed_alias(name, alias)
         files = await ArtifactRepository(self._work.session, self._work.principal).remove_all(version_ids)
         await self._release(blobs, files)
         await self._models.purge_model(row.id)
@@ -166,6 +170,9 @@ class ModelRegistry:
         model = await self._model(name)
         if not await self._models.remove_alias(model.id, alias):
             raise AliasNotFound(f"{name!r} has no alias {alias!r}.")
+        await self._record_removed_alias(name, alias)
+
+    async def _record_removed_alias(self, name: str, alias: str) -> None:
         resource = self._urn("alias", f"{name}/{alias}")
         await self._record(ALIAS_REMOVED, resource, before={"alias": alias})
         await self._lineage.forget_alias(resource, self._work.clock.now())
