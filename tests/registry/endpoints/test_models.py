@@ -158,6 +158,15 @@ class TestAliases:
 
 
 class TestDeleteAndRestore:
+    async def test_a_new_version_of_a_deleted_model_brings_it_back_on_the_record(self, ada):
+        await a_version(ada, version="1")
+        await ada.http.delete("/api/models/fraud")
+        await a_version(ada, version="2")
+        assert (await ada.http.get("/api/models/fraud/versions/1")).status_code == 200
+        entries = (await ada.http.get("/api/platform/audit", params={"page_size": 100})).json()["items"]
+        of_model = [entry["action"] for entry in entries if entry["action"].startswith("model.")]
+        assert sorted(of_model) == ["model.created", "model.deleted", "model.restored"]
+
     async def test_a_deleted_model_is_gone_until_it_is_restored(self, ada):
         await a_version(ada, version="1")
         assert (await ada.http.delete("/api/models/fraud")).status_code == 204

@@ -42,7 +42,7 @@ class ModelRegistry:
         """Add a version to a model, which is made when absent."""
         now = self._work.clock.now()
         model = {"id": new_id(), "name": new.name, "created_at": now, "updated_at": now}
-        model_id, is_new_model = await self._models.ensure_model(model)
+        model_id, known = await self._models.ensure_model(model)
         version = new.version or versions.next_version(await self._models.version_labels(model_id))
         added = await self._models.add_version(
             {
@@ -70,8 +70,9 @@ class ModelRegistry:
             )
         # A new version brings a deleted model back: its name was never free for anything else.
         await self._models.update_model(model_id, {"updated_at": now, "deleted_at": None})
-        if is_new_model:
-            await self._record("model.created", self._urn("model", new.name), after={"name": new.name})
+        if known is None or known.deleted_at is not None:
+            action = "model.created" if known is None else "model.restored"
+            await self._record(action, self._urn("model", new.name), after={"name": new.name})
         await self._record("model_version.created", self._version_urn(new.name, version), after=new.model_dump(mode="json"))
         await self._state_lineage(new, version)
         return await self._found(new.name, version)
