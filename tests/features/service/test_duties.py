@@ -14,6 +14,7 @@ from mlops_platform.features.app import make_state
 from mlops_platform.features.backends.online import EmbeddedOnlineStore
 from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.repository.online import OnlineValues
+from mlops_platform.features.service import compaction
 from mlops_platform.features.service.author import Author
 from mlops_platform.features.service.compaction import compact
 from mlops_platform.features.service.definitions import Snapshot
@@ -40,9 +41,9 @@ async def count(platform: Platform, table, caller: Caller) -> int:
         return await session.scalar(select(func.count()).select_from(table).where(table.c.project_id == caller.project))
 
 
-async def compact_all(platform: Platform, state: FeatureState, *, ingests: int, rows: int) -> None:
+async def compact_all(platform: Platform, state: FeatureState, *, ingests: int, rows: int, size: int = 10**9) -> None:
     """Until nothing is left to do: other tests' feature sets are in the same database."""
-    while await compact(platform.runtime.database, state.files, ingests=ingests, rows=rows):
+    while await compact(platform.runtime.database, state.files, ingests=ingests, rows=rows, size=size):
         pass
 
 
@@ -137,6 +138,17 @@ class TestCompaction:
         before = await self.rows_of(ada)
         await compact_all(platform, state, ingests=10**9, rows=26)
         assert (await count(platform, recent_rows, ada), await count(platform, segments, ada)) == (0, 1)
+        assert await self.rows_of(ada) == before
+
+    async def test_few_rows_of_many_bytes_become_segments_too_a_bounded_part_at_a_time(
+        self, ada, platform, state, monkeypatch
+    ):
+        await a_feature_set(ada)
+        await self.feed(ada, 4)
+        before = await self.rows_of(ada)
+        monkeypatch.setattr(compaction, "_MOST_BYTES", 1)
+        await compact_all(platform, state, ingests=10**9, rows=10**9, size=1)
+        assert (await count(platform, recent_rows, ada), await count(platform, segments, ada)) == (0, 4)
         assert await self.rows_of(ada) == before
 
     async def test_a_correction_after_compaction_still_wins_and_the_time_of_ingest_is_kept(self, ada, platform, state):
