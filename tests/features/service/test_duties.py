@@ -19,6 +19,7 @@ from mlops_platform.features.service.author import Author
 from mlops_platform.features.service.compaction import compact
 from mlops_platform.features.service.definitions import Snapshot
 from mlops_platform.features.service.state import FeatureState
+from mlops_platform.features.service.stored_rows import StoredRows
 from mlops_platform.features.tables import online_pending, recent_rows, segments
 from tests.conftest import Caller, Platform
 from tests.factories.features import PARQUET, a_feature_set, a_row, at, data_of, ingest, parquet, serve, training_set
@@ -57,6 +58,10 @@ class AwayStore(EmbeddedOnlineStore):
             raise DependencyUnavailable("online store")
         await super().put_many(rows)
 
+    async def check(self):
+        if self.is_away:
+            raise DependencyUnavailable("online store")
+
 
 class TestRepair:
     async def test_an_ingest_while_the_store_is_away_is_kept_and_comes_online_later(self, ada, platform, state):
@@ -72,6 +77,18 @@ class TestRepair:
         await broken.online.repair(now_us=LATER_US)
         assert await count(platform, online_pending, ada) == 0
         assert b'"age":7' in await broken.serving.serve_query(author.principal, b"entities=u&features=age")
+
+    async def test_while_the_store_is_away_no_rows_are_brought_together_in_vain(self, ada, platform, monkeypatch):
+        await a_feature_set(ada)
+        store = AwayStore(OnlineValues(platform.runtime.database))
+        broken = make_state(platform.runtime, store)
+        author = Author(platform_principal(ada.project))
+        body = b'{"rows":[{"entity_id":"u","event_timestamp":"2026-01-01T00:00:00Z","age":7}]}'
+        await broken.ingest.json_rows(author, "user_features", body)
+        monkeypatch.setattr(StoredRows, "source", None)  # whoever reads rows fails in another way
+        with pytest.raises(DependencyUnavailable):
+            await broken.online.repair(now_us=LATER_US)
+        assert await count(platform, online_pending, ada) == 1
 
     async def test_a_finished_ingest_leaves_nothing_to_repair(self, ada, platform):
         await a_feature_set(ada)

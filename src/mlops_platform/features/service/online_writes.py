@@ -113,6 +113,9 @@ class OnlineWriter:
         """Catch up on ingests whose online write was interrupted. Idempotent; any replica may do it."""
         async with self._runtime.database.read() as session:
             overdue = await overdue_online(session, before_us=now_us - OVERDUE_SECONDS * 1_000_000, limit=_REPAIRED_AT_ONCE)
+        if overdue:
+            # Before whole feature sets are read for a store that cannot take them.
+            await self._store.check()
         by_set: dict[tuple[str, str], list[str]] = {}
         for row in overdue:
             by_set.setdefault((row.project_id, row.feature_set_id), []).append(row.batch_id)
