@@ -113,9 +113,6 @@ class OnlineWriter:
         """Catch up on ingests whose online write was interrupted. Idempotent; any replica may do it."""
         async with self._runtime.database.read() as session:
             overdue = await overdue_online(session, before_us=now_us - OVERDUE_SECONDS * 1_000_000, limit=_REPAIRED_AT_ONCE)
-        if overdue:
-            # Before whole feature sets are read for a store that cannot take them.
-            await self._store.check()
         by_set: dict[tuple[str, str], list[str]] = {}
         for row in overdue:
             by_set.setdefault((row.project_id, row.feature_set_id), []).append(row.batch_id)
@@ -126,6 +123,7 @@ class OnlineWriter:
         async with self._runtime.database.read() as session:
             view = await FeatureSetReader(session, principal).view_by_id(feature_set_id)
         if view is not None and view.is_online:
+            await self._store.check()  # before a whole feature set is read for a store that cannot take it
             await self.materialize(principal, view)
         async with self._runtime.database.write() as session:
             await RowRepository(session, principal).written_online(batch_ids)
