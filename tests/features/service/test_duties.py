@@ -89,6 +89,10 @@ class TestRepair:
         with pytest.raises(DependencyUnavailable):
             await broken.online.repair(now_us=LATER_US)
         assert await count(platform, online_pending, ada) == 1
+        monkeypatch.undo()
+        store.is_away = False
+        await broken.online.repair(now_us=LATER_US)
+        assert await count(platform, online_pending, ada) == 0
 
     async def test_a_finished_ingest_leaves_nothing_to_repair(self, ada, platform):
         await a_feature_set(ada)
