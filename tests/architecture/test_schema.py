@@ -1,6 +1,8 @@
 """The tables and their history."""
 
 import asyncio
+import subprocess
+import sys
 
 import asyncpg
 import pytest
@@ -64,6 +66,19 @@ def test_the_history_is_one_line():
     script = ScriptDirectory.from_config(migrate.config())
     assert len(script.get_heads()) == 1
     assert len(script.get_bases()) == 1
+
+
+def test_revisions_are_named_like_their_files_and_numbered_in_order():
+    history = [revision.revision for revision in ScriptDirectory.from_config(migrate.config()).walk_revisions()]
+    assert migrate.revisions() == history[::-1]
+    assert migrate.head_revision() == history[0]
+
+
+def test_a_server_that_starts_loads_nothing_that_it_may_never_need():
+    heavy = ("alembic", "duckdb", "scipy", "sklearn", "pandas", "mlflow")
+    program = f"import sys, mlops_platform.server.embedded\nprint([name for name in {heavy} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
 
 
 class TestMigrations:

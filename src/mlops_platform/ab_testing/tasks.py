@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from time import monotonic
 
 import structlog
 
@@ -14,6 +15,7 @@ from mlops_platform.core.work.runtime import Runtime
 log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS = 0.25
+REPEATS_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 REFRESH_SECONDS = 1.0
 CLOSING_SECONDS = 5.0
@@ -51,10 +53,14 @@ async def keep_fresh(routing: Routing) -> None:
 
 async def keep_flushing(queue: ExposureQueue) -> None:
     """Write exposures often enough that little is ever at stake."""
+    repeats_at = monotonic() + REPEATS_SECONDS
     while True:
         await queue.wait(FLUSH_SECONDS)
+        is_time = monotonic() >= repeats_at
         try:
-            await queue.flush()
+            await queue.flush(repeats=is_time)
+            if is_time:
+                repeats_at = monotonic() + REPEATS_SECONDS
         except (DependencyUnavailable, StorageFull) as error:
             log.warning("exposures.waiting", queued=len(queue), dropped=queue.dropped, reason=error.detail)
             await asyncio.sleep(RETRY_SECONDS)

@@ -81,7 +81,7 @@ class Principal:
     def may(self, permission: Permission, resource: str | None = None) -> bool:
         """Whether any grant gives the permission, for the named resource when one is named."""
         verb = permission.rpartition(":")[2]
-        if not any(fnmatchcase(permission, scope) for scope in self.scopes):
+        if not any(scope == "*" or fnmatchcase(permission, scope) for scope in self.scopes):
             return False
         return any(
             verb in ROLE_VERBS[grant.role] and (resource is None or fnmatchcase(resource, grant.pattern))

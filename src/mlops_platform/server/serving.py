@@ -17,6 +17,7 @@ from mlops_platform.core.jobs.runner import Runner
 from mlops_platform.core.work.duties import Duty
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.server.catalog import Entry
+from mlops_platform.server.corking import CorkedProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,7 @@ def _settle_memory() -> None:
 def _server(app: ServiceApp, runtime: Runtime) -> _Server:
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=CorkedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

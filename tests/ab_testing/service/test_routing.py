@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from mlops_platform.ab_testing.errors import ABTestNotFound
+from mlops_platform.ab_testing.service import routing as routing_module
 from mlops_platform.ab_testing.service.routing import ExposureQueue, Routing
 from mlops_platform.core.clock import FixedClock
 from mlops_platform.core.db.database import Database
@@ -184,6 +185,54 @@ class TestExposureQueue:
         queue.add(plan.definition, "u", 0)
         await queue.flush()
         assert await exposures_of(platform, made["id"]) == {"u": 2}
+
+    async def test_a_unit_that_comes_again_waits_and_a_new_one_does_not(self, ada, platform):
+        made = await a_test(ada)
+        plan = platform.apps["ab-testing"].edge.state.snapshot.find(ada.project, "model_v2_test")
+        clock = FixedClock(NOON)
+        queue = ExposureQueue(platform.runtime.database, clock)
+        for units in (["old"], ["old", "old", "new"], ["new"]):
+            clock.moment += timedelta(seconds=1)
+            for unit in units:
+                queue.add(plan.definition, unit, 0)
+            await queue.flush(repeats=False)
+        assert await exposures_of(platform, made["id"]) == {"old": 1, "new": 1}
+        await queue.flush()
+        assert await exposures_of(platform, made["id"]) == {"old": 3, "new": 2}
+        assert len(queue) == 0
+
+    async def test_repeats_that_could_not_be_written_are_kept(self, ada, platform):
+        made = await a_test(ada)
+        plan = platform.apps["ab-testing"].edge.state.snapshot.find(ada.project, "model_v2_test")
+        away, clock = Away(platform.runtime.database), FixedClock(NOON)
+        away.is_away = False
+        queue = ExposureQueue(away, clock)
+        queue.add(plan.definition, "u", 0)
+        await queue.flush()
+        away.is_away = True
+        for _ in range(2):
+            clock.moment += timedelta(seconds=1)
+            queue.add(plan.definition, "u", 0)
+            with pytest.raises(DependencyUnavailable):
+                await queue.flush()
+        away.is_away = False
+        await queue.flush(repeats=False)
+        await queue.flush()
+        assert await exposures_of(platform, made["id"]) == {"u": 3}
+
+    async def test_what_is_remembered_is_bounded(self, ada, platform, monkeypatch):
+        monkeypatch.setattr(routing_module, "REMEMBERED", 10)
+        made = await a_test(ada)
+        plan = platform.apps["ab-testing"].edge.state.snapshot.find(ada.project, "model_v2_test")
+        clock = FixedClock(NOON)
+        queue = ExposureQueue(platform.runtime.database, clock)
+        for _ in range(3):
+            clock.moment += timedelta(seconds=1)
+            for i in range(25):
+                queue.add(plan.definition, f"u{i}", 0)
+            await queue.flush()
+            assert len(queue._written) <= 10
+        assert await exposures_of(platform, made["id"]) == {f"u{i}": 3 for i in range(25)}
 
     async def test_two_replicas_that_flush_the_same_units_at_once_do_not_deadlock(self, ada, platform):
         made = await a_test(ada)

@@ -2,8 +2,7 @@
 
 import math
 
-from scipy.special import nctdtr, ndtri, stdtrit
-
+from mlops_platform.ab_testing.domain.distributions import noncentral_t_cdf, normal_quantile, t_quantile
 from mlops_platform.contracts.ab_testing import MetricKind, SampleSize, SampleSizeQuery
 from mlops_platform.core.errors import InvalidInput
 
@@ -55,8 +54,8 @@ def units_for_proportions(baseline: float, treatment: float, *, alpha: float, po
     76.71
     """
     middle = (baseline + treatment) / 2
-    null = float(ndtri(1 - alpha / 2)) * math.sqrt(2 * middle * (1 - middle))
-    alternative = float(ndtri(power)) * math.sqrt(baseline * (1 - baseline) + treatment * (1 - treatment))
+    null = normal_quantile(1 - alpha / 2) * math.sqrt(2 * middle * (1 - middle))
+    alternative = normal_quantile(power) * math.sqrt(baseline * (1 - baseline) + treatment * (1 - treatment))
     return ((null + alternative) / (treatment - baseline)) ** 2
 
 
@@ -67,7 +66,7 @@ def units_for_means(difference: float, standard_deviation: float, *, alpha: floa
     22.021
     """
     effect = abs(difference) / standard_deviation
-    quantiles = float(ndtri(1 - alpha / 2)) + float(ndtri(power))
+    quantiles = normal_quantile(1 - alpha / 2) + normal_quantile(power)
     if effect == 0 or 2 * (quantiles / effect) * (quantiles / effect) > _NORMAL_FROM:
         return 2 * (quantiles / effect) * (quantiles / effect) if effect else math.inf
     # The normal approximation is a little low; the true n stands between it and a few units more.
@@ -90,5 +89,5 @@ def power_of_t(n: float, effect: float, alpha: float) -> float:
     0.9
     """
     freedom = 2 * (n - 1)
-    critical = float(stdtrit(freedom, 1 - alpha / 2))
-    return 1 - float(nctdtr(freedom, effect * math.sqrt(n / 2), critical))
+    critical = t_quantile(freedom, 1 - alpha / 2)
+    return 1 - noncentral_t_cdf(freedom, effect * math.sqrt(n / 2), critical)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scipy.special import chdtrc, ndtr, ndtri, stdtr, stdtrit
+from mlops_platform.ab_testing.domain import distributions
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def normal_quantile(confidence: float) -> float:
     >>> round(normal_quantile(0.95), 6)
     1.959964
     """
-    return float(ndtri((1 + confidence) / 2))
+    return distributions.normal_quantile((1 + confidence) / 2)
 
 
 def t_quantile(confidence: float, degrees_of_freedom: float) -> float:
@@ -72,7 +72,7 @@ def t_quantile(confidence: float, degrees_of_freedom: float) -> float:
     >>> round(t_quantile(0.95, 10), 6)
     2.228139
     """
-    return float(stdtrit(degrees_of_freedom, (1 + confidence) / 2))
+    return distributions.t_quantile(degrees_of_freedom, (1 + confidence) / 2)
 
 
 def two_proportions(successes: tuple[int, int], sizes: tuple[int, int]) -> TestResult | None:
@@ -90,7 +90,7 @@ def two_proportions(successes: tuple[int, int], sizes: tuple[int, int]) -> TestR
     if error == 0:
         return None
     z = (x2 / n2 - x1 / n1) / error
-    return TestResult(z, float(2 * ndtr(-abs(z))))
+    return TestResult(z, 2 * distributions.normal_cdf(-abs(z)))
 
 
 def difference_of_proportions(successes: tuple[int, int], sizes: tuple[int, int], confidence: float) -> Bounds:
@@ -179,7 +179,7 @@ def welch(first: Sample, second: Sample) -> TestResult | None:
         return None
     statistic = (second.mean - first.mean) / math.sqrt(total)
     freedom = welch_degrees_of_freedom(first, second)
-    return TestResult(statistic, float(2 * stdtr(freedom, -abs(statistic))), freedom)
+    return TestResult(statistic, 2 * distributions.t_cdf(freedom, -abs(statistic)), freedom)
 
 
 def welch_degrees_of_freedom(first: Sample, second: Sample) -> float:
@@ -287,4 +287,4 @@ def sample_ratio(splits: Sequence[Split]) -> TestResult | None:
             continue
         statistic += math.fsum((got - want) ** 2 / want for got, want in tested)
         freedom += len(tested) - 1
-    return TestResult(statistic, float(chdtrc(freedom, statistic)), freedom) if freedom else None
+    return TestResult(statistic, distributions.chi_square_tail(freedom, statistic), freedom) if freedom else None

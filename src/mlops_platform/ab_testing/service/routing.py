@@ -8,6 +8,7 @@ loss does not depend on the variant, so it makes a test smaller and not wrong; t
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from itertools import islice
 
 from mlops_platform.ab_testing.domain.definition import Definition
 from mlops_platform.ab_testing.errors import ABTestNotFound
@@ -20,43 +21,55 @@ from mlops_platform.core.errors import DependencyUnavailable, StorageFull
 
 FLUSH_ROWS = 2_000
 MAX_QUEUED = 50_000
+REMEMBERED = 20_000
+
+_Identity = tuple[str, str, int]
+_Rows = dict[_Identity, ExposureRow]
 
 
 class ExposureQueue:
-    """Exposures on their way to the database, one entry for each unit and variant however often they meet."""
+    """Exposures on their way to the database, one entry for each unit and variant however often they meet.
+
+    That a unit has met a variant is what a test's result stands on, and is written soon. That it has met it again only
+    counts, and waits: a busy unit must not cost a write in every flush.
+    """
 
     def __init__(self, database: Database, clock: Clock, *, limit: int = MAX_QUEUED) -> None:
         self._database = database
         self._clock = clock
         self._limit = limit
-        self._queued: dict[tuple[str, str, int], ExposureRow] = {}
+        self._queued: _Rows = {}
+        self._again: _Rows = {}
+        self._written: set[_Identity] = set()
         self._flushing = asyncio.Lock()
         self._full = asyncio.Event()
         self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._queued)
+        return len(self._queued) + len(self._again)
 
     def add(self, test: Definition, unit_id: str, variant: int) -> None:
         """Queue one exposure, now. Never waits and never fails; a full queue drops and counts."""
         now = self._clock.now()
-        row = self._queued.get((test.id, unit_id, variant))
+        identity = test.id, unit_id, variant
+        rows = self._again if identity in self._written else self._queued
+        row = rows.get(identity)
         if row is not None:
             row.last_exposed_at = now
             row.exposures += 1
             return
-        if len(self._queued) >= self._limit:
+        if len(self) >= self._limit:
             self.dropped += 1
             return
-        self._queued[test.id, unit_id, variant] = ExposureRow(
-            test.project_id, test.id, unit_id, variant, test.allocation_version, now, now
-        )
+        rows[identity] = ExposureRow(test.project_id, test.id, unit_id, variant, test.allocation_version, now, now)
         if len(self._queued) >= FLUSH_ROWS:
             self._full.set()
 
-    async def flush(self) -> None:
-        """Write everything queued. What could not be written stays queued."""
+    async def flush(self, *, repeats: bool = True) -> None:
+        """Write what is queued, with or without what only counts. What could not be written stays queued."""
         async with self._flushing:
+            if repeats:
+                self._queue_repeats()
             while self._queued:
                 taken, self._queued = self._queued, {}
                 try:
@@ -68,6 +81,7 @@ class ExposureQueue:
                     # Rows that the database will never take must not block all others for ever.
                     self.dropped += sum(row.exposures for row in taken.values())
                     raise
+                self._remember(taken)
 
     async def wait(self, seconds: float) -> None:
         """Until enough is queued to be worth writing, at most this long."""
@@ -82,7 +96,19 @@ class ExposureQueue:
             async with self._database.write() as session:
                 await records.put_exposures(session, ordered[start : start + FLUSH_ROWS])
 
-    def _take_back(self, rows: dict[tuple[str, str, int], ExposureRow]) -> None:
+    def _queue_repeats(self) -> None:
+        again, self._again = self._again, {}
+        for identity, row in again.items():
+            known = self._queued.setdefault(identity, row)
+            if known is not row:
+                known.absorb(row)
+
+    def _remember(self, rows: _Rows) -> None:
+        if len(self._written) + len(rows) > REMEMBERED:
+            self._written.clear()  # forgetting costs a write and loses nothing
+        self._written.update(islice(rows, REMEMBERED))
+
+    def _take_back(self, rows: _Rows) -> None:
         """Put rows back beneath what came in meanwhile. Writing a row again is harmless."""
         newer, self._queued = self._queued, rows
         for identity, row in newer.items():

@@ -21,11 +21,12 @@ class AccessLog:
         self._lines: list[dict[str, Any]] = []
         self._timer: asyncio.TimerHandle | None = None
 
+    def keeps(self, *, is_hot: bool, status: int) -> bool:
+        """Whether a line is wanted: asked first, because most lines of hot paths are not and would be made for nothing."""
+        return not is_hot or status >= 400 or self._sample >= 1 or random.random() < self._sample  # noqa: S311  # sampling
+
     def add(self, line: dict[str, Any]) -> None:
         """Take one line."""
-        is_hot = line.pop("sampled")
-        if is_hot and line["status"] < 400 and self._sample < 1 and random.random() >= self._sample:  # noqa: S311  # sampling
-            return
         self._lines.append(line)
         if len(self._lines) >= _FLUSH_LINES:
             self.flush()

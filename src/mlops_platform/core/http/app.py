@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute
 
 from mlops_platform.contracts.common import Problem
@@ -61,9 +62,20 @@ class ServiceApp:
             yield state
 
 
+# The framework's own would export what callers sent as soon as anyone sets a provider: the edge has ours.
+_NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
+
+
 def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> FastAPI:
     # Its own documentation routes are off: ours work without a network. No telemetry, no default exception pages.
-    app = FastAPI(title=service.title, description=service.description, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=service.title,
+        description=service.description,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=_NO_TELEMETRY,
+    )
     app.router.routes.extend(routes_of(service))
     undeclared = undeclared_routes(app.routes, system.PUBLIC_ROUTES)
     if undeclared:

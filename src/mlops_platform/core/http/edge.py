@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlops_platform.core.auth.authenticator import read_credential
 from mlops_platform.core.errors import DependencyUnavailable, PlatformError, Unauthenticated
 from mlops_platform.core.http.access_log import AccessLog
-from mlops_platform.core.http.guard import UNGUARDED_PATHS, HostGuard
+from mlops_platform.core.http.guard import UNGUARDED_PATHS, HostGuard, fields_of
 from mlops_platform.core.http.problems import (
     CLIENT_GONE,
     MEDIA_TYPE,
@@ -24,15 +24,15 @@ from mlops_platform.core.http.problems import (
     problem_bytes,
 )
 from mlops_platform.core.http.service import HotRequest, HotResponse, HotRoute
-from mlops_platform.core.identity import Principal, new_id
+from mlops_platform.core.identity import Principal
 from mlops_platform.core.telemetry.metrics import UNMATCHED, ServiceMetrics
+from mlops_platform.core.telemetry.tracing import TRACE_PARENT, RequestSpans
 from mlops_platform.core.work.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
 _random_bits = Random().getrandbits  # noqa: S311  # ids, not secrets
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_TRACE_PARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -85,6 +85,7 @@ class Edge:
         self._service = service
         self._guard = HostGuard(runtime.settings)
         self._access = AccessLog(service, runtime.settings.access_log_sample)
+        self._spans = RequestSpans(runtime.tracer, service) if runtime.tracer is not None else None
         self._in_flight = 0
         metrics.in_flight.set_function(lambda: self._in_flight)
         self._most = runtime.settings.max_concurrent_requests
@@ -112,17 +113,20 @@ class Edge:
             self._in_flight -= 1
             seconds = perf_counter() - exchange.started
             self._metrics.observe(exchange.method, exchange.route, exchange.status, seconds)
-            self._access.add(exchange.line(seconds))
+            if self._access.keeps(is_hot=exchange.sampled, status=exchange.status):
+                self._access.add(exchange.line(seconds))
+            if self._spans is not None:
+                self._spans.add(scope, exchange, seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
-        method, path, headers = scope["method"], scope["path"], scope["headers"]
+        method, path, headers = exchange.method, exchange.path, fields_of(scope["headers"])
         self._guard.check(method, path, headers)
         # A busy process is alive: a probe that is shed would have it killed.
         if self._in_flight > self._most and path not in UNGUARDED_PATHS:
             raise DependencyUnavailable("service", "Too many requests are under way; this one was not begun.")
         hot = self._hot.find(method, path)
         if hot is not None:
-            await self._answer_hot(hot, scope, receive, exchange)
+            await self._answer_hot(hot, scope, receive, exchange=exchange, headers=headers)
             return
         state = exchange.bind(scope)
         if path not in self._public:
@@ -136,17 +140,23 @@ class Edge:
                 exchange.route = _template(scope)
 
     async def _answer_hot(
-        self, hot: tuple[HotRoute, Mapping[str, str]], scope: Scope, receive: Receive, exchange: "_Exchange"
+        self,
+        hot: tuple[HotRoute, Mapping[str, str]],
+        scope: Scope,
+        receive: Receive,
+        *,
+        exchange: "_Exchange",
+        headers: Mapping[bytes, bytes],
     ) -> None:
         route, parameters = hot
         exchange.route = route.path
-        exchange.principal = await self._principal(scope["headers"])
-        exchange.principal.require(route.permission)
+        principal = exchange.principal = await self._principal(headers)
+        principal.require(route.permission)
         exchange.sampled = True
-        response = await route.handle(HotRequest(scope, receive, exchange.principal, parameters, self._runtime, self.state))
+        response = await route.handle(HotRequest(scope, receive, principal, parameters, self._runtime, self.state))
         await exchange.respond(response)
 
-    async def _principal(self, headers: list[tuple[bytes, bytes]]) -> Principal:
+    async def _principal(self, headers: Mapping[bytes, bytes]) -> Principal:
         presented = read_credential(headers)
         if presented is None:
             raise Unauthenticated
@@ -228,24 +238,27 @@ class _Exchange:
             "milliseconds": round(seconds * 1000, 3),
             "request_id": self.request_id,
             "principal": self.principal.name if self.principal else None,
-            "sampled": self.sampled,
         }
 
 
 def _identify(headers: list[tuple[bytes, bytes]]) -> tuple[str, str]:
     """The caller's request id and W3C trace parent when they are well-formed, else new ones.
 
-    Trace and span ids must be unlikely to meet, not hard to guess: no system call is spent on them.
+    Trace and span ids must be unlikely to meet, not hard to guess: no system call is spent on them. Where the caller
+    names neither, the request and its trace have one id.
     """
-    request_id = trace = None
-    for name, value in headers:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            request_id = value.decode()
-        elif name == b"traceparent" and _TRACE_PARENT.fullmatch(value):
-            # Same trace, our own span.
-            trace = f"{value[:36].decode()}{_random_bits(64):016x}{value[52:].decode()}"
-    request_id = request_id or new_id()
-    return request_id, trace or f"00-{_random_bits(128):032x}-{_random_bits(64):016x}-01"
+    fields = dict(headers)
+    trace = fields.get(b"traceparent")
+    if trace is not None and TRACE_PARENT.fullmatch(trace):
+        # Same trace, our own span.
+        parent = f"{trace[:36].decode()}{_random_bits(64):016x}{trace[52:].decode()}"
+    else:
+        bits = f"{_random_bits(192):048x}"
+        parent = f"00-{bits[:32]}-{bits[32:]}-01"
+    request_id = fields.get(b"x-request-id")
+    if request_id is not None and _REQUEST_ID.fullmatch(request_id):
+        return request_id.decode(), parent
+    return (parent[3:35] if trace is None else f"{_random_bits(128):032x}"), parent
 
 
 def _template(scope: Scope) -> str:

@@ -1,8 +1,8 @@
 """The allowlist of hosts and origins: what keeps a web page, or a rebound DNS name, away from a laptop's services."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
-from mlops_platform.core.errors import ForbiddenOrigin
+from mlops_platform.core.errors import ForbiddenOrigin, MalformedRequest
 from mlops_platform.core.settings import Settings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -12,6 +12,21 @@ _KUBERNETES = ("{}-service", "{}-service.mlops-platform", "{}-service.mlops-plat
 # Probes and scrapers come with a pod address as host.
 UNGUARDED_PATHS = frozenset({"/health", "/health/", "/ready", "/metrics"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+# A second one could be read by a proxy in front and the first one by us, or the other way round.
+_ONCE = (b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"x-mlops-project", b"x-mlops-on-behalf-of")
+
+
+def fields_of(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by name. Where one was sent several times the last stands; `MalformedRequest` where that would matter."""
+    fields = dict(headers)
+    if len(fields) != len(headers):
+        names = [name for name, _ in headers]
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise MalformedRequest(f"The request has several {name.decode().title()} headers.", hint="Send it once.")
+    return fields
 
 
 class HostGuard:
@@ -25,22 +40,17 @@ class HostGuard:
         self._hosts = frozenset(name.lower() for name in names)
         self._passed: set[bytes] = set()
 
-    def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise `ForbiddenOrigin` unless host and origin are allowed."""
         if path in UNGUARDED_PATHS:
             return
-        host: bytes | None = None
-        for name, value in headers:
-            if name == b"host":
-                if host is not None:
-                    raise ForbiddenOrigin("The request has several Host headers.")
-                host = value
-            elif name == b"origin":
-                self._check_origin(value)
-            elif name == b"sec-fetch-site" and value == b"cross-site" and method not in _SAFE_METHODS:
-                raise ForbiddenOrigin("A page of another site may not send this request.")
+        host = headers.get(b"host")
         if host not in self._passed:
             self._check_host(host)
+        if b"origin" in headers:
+            self._check_origin(headers[b"origin"])
+        if headers.get(b"sec-fetch-site") == b"cross-site" and method not in _SAFE_METHODS:
+            raise ForbiddenOrigin("A page of another site may not send this request.")
 
     def _check_host(self, host: bytes | None) -> None:
         name = _host_name((host or b"").decode("latin-1"))

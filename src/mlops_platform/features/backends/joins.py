@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
@@ -74,6 +73,8 @@ def newest_rows(
 
 def connect(work_folder: Path) -> Any:
     """A private, throw-away engine: bounded in memory, spilling into a folder of its own, and cut off from all else."""
+    import duckdb  # noqa: PLC0415  # 12 MB, and most processes never join
+
     connection = duckdb.connect(
         ":memory:",
         config={

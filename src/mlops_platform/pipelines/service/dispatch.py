@@ -42,6 +42,7 @@ class ClaimedTask:
     spec: TaskSpec
     arguments: Mapping[str, Any]
     token: str | None = field(repr=False, default=None)
+    trace_parent: str | None = None
 
     @property
     def fence(self) -> Fence:
@@ -129,6 +130,7 @@ class Dispatcher:
                     spec=spec,
                     arguments=prepared,
                     token=await self._token(session, row, spec.timeout_seconds),
+                    trace_parent=row.trace_parent,
                 )
             )
         return claimed, ended

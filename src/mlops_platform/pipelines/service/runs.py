@@ -71,6 +71,7 @@ async def open_run(work: UnitOfWork, new: NewRun) -> str | None:
         "principal_id": work.principal.id,
         "principal_name": work.principal.name,
         "scopes": list(work.principal.scopes),
+        "trace_parent": work.trace_parent,
     }
     if not await runs_sql.insert_run(work.session, values, new.task_count):
         return None

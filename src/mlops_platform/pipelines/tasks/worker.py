@@ -29,6 +29,7 @@ from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher, E
 from mlops_platform.pipelines.service.logbook import Logbook
 from mlops_platform.pipelines.service.runs import CANCEL_CHANNEL, READY_CHANNEL
 from mlops_platform.pipelines.service.settlement import Ending, Fence
+from mlops_platform.pipelines.tasks.tracing import AttemptSpans
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,7 @@ class Worker:
                 run_as=options.run_as,
             )
         )
+        self._spans = AttemptSpans(runtime.tracer)
         self._held: dict[Fence, _Held] = {}
         self._endings: list[Ending] = []
         self._batch = _BATCH
@@ -207,6 +209,7 @@ class Worker:
             environment=_task_environment(claimed),
             timeout_seconds=claimed.spec.timeout_seconds,
         )
+        began = monotonic()
         try:
             ended = await self._pool.execute(assignment, on_line=held.logbook.add, interrupt=held.interrupt)
         except OSError as error:
@@ -217,6 +220,7 @@ class Worker:
                 "traceback": None,
             }
             ended = Ended(AttemptState.LOST, error=told)
+        self._spans.add(claimed, ended.state, monotonic() - began)
         self._endings.append(
             Ending(claimed.task_run_id, claimed.attempt, ended.state, ended.result, ended.error, ended.exit_code)
         )

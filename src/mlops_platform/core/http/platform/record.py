@@ -99,7 +99,7 @@ async def follow_events(
         async with runtime.database.read() as session:
             start = await outbox.last_position(session)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    presented = read_credential(request.headers.raw)
+    presented = read_credential(dict(request.headers.raw))
     return StreamingResponse(
         _feed(runtime, presented, caller.project, start, wanted), media_type="text/event-stream", headers=headers
     )
