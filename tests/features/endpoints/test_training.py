@@ -248,8 +248,9 @@ class TestRefusals:
 
     async def test_features_of_sets_beyond_a_grant_are_not_joined(self, fed, platform):
         bob = await platform.caller("feature-store", Role.CONTRIBUTOR, project=fed.project, pattern="shop_*")
-        response = await bob.http.post(PATH, json={"rows": [a_row()], "features": ["age"]})
-        assert response.status_code == 403
+        for feature, status in (("user_features:age", 403), ("age", 422)):
+            response = await bob.http.post(PATH, json={"rows": [a_row()], "features": [feature]})
+            assert response.status_code == status
 
     async def test_a_grant_for_some_names_sees_no_training_set_made_of_others(self, fed, platform):
         await a_feature_set(fed, "shop_features", features=[{"name": "revenue", "type": "float"}])
