@@ -34,8 +34,8 @@ class Serving:
         entities_raw, features_raw = _parameters(query)
         snapshot = await self._definitions.of(principal)
         if principal.name_patterns(FEATURES_READ) is not None:
-            plan = _limited_plan(principal, snapshot, _list(features_raw, "features", most=MAX_FEATURES))
-            return await self._serve(principal, plan, _entities(entities_raw))
+            limited = _limited_plan(principal, snapshot, _list(features_raw, "features", most=MAX_FEATURES))
+            return await self._serve(principal, limited, _entities(entities_raw))
         # The raw bytes are the key: the same request needs no decoding of its features.
         plan = snapshot.plans.get(features_raw)
         if plan is None:
