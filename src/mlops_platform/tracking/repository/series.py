@@ -112,6 +112,9 @@ _BY_TIME = {
 }
 
 
+# Parts are few and points many: hash them, do not sort them, however the planner guesses. Until the end of the transaction.
+_HASHING = select(func.set_config("enable_sort", "off", true()))
+_SORTING = select(func.set_config("enable_sort", "on", true()))
 _PAIRS = (bindparam("runs", type_=ARRAY(UUID(as_uuid=False))), bindparam("keys", type_=ARRAY(Integer)))
 _RANGES = (
     bindparam("lows", type_=ARRAY(Double)),
@@ -180,10 +183,9 @@ async def reduced(
         "parts": parts * FINE_PARTS,
         "fine": FINE_PARTS,
     }
-    # Parts are few and points many: hash them, do not sort them, however the planner guesses.
-    await session.scalar(select(func.set_config("enable_sort", "off", true())))
+    await session.scalar(_HASHING)
     rows = await session.all(REDUCED_BY_TIME if by_time else REDUCED_BY_STEP, parameters)
-    await session.scalar(select(func.set_config("enable_sort", "on", true())))
+    await session.scalar(_SORTING)
     return _columns(series, rows)
 
 
