@@ -9,11 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Double, Integer, Row, Select, Text, and_, bindparam, select, text, tuple_
+from sqlalchemy import Row, Select, Text, and_, bindparam, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from mlops_platform.core.auth.visibility import in_project, visible_to
-from mlops_platform.core.db.schema import UtcTime
 from mlops_platform.core.db.session import ReadSession, WriteSession
 from mlops_platform.core.identity import Principal
 from mlops_platform.tracking.domain.keys import key_parts
@@ -74,17 +73,17 @@ _KEYS = text("""
 
 # PostgreSQL settles on one plan for batches of every size, and guesses ten rows where there are ten thousand. So nothing
 # here joins two things that grow with the batch: they are looked up by hash (IN inside an expression) or by index.
-_STORE = text("""
+_STORE = """
     WITH items AS (
         SELECT i.item::int AS item, r.id IS NOT NULL AS found, r.deleted_at IS NULL AND e.deleted_at IS NULL AS live
-        FROM unnest(:projects, :runs, :experiments) WITH ORDINALITY AS i(project_id, run_id, experiment_id, item)
+        FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS i(project_id, run_id, experiment_id, item)
         LEFT JOIN tracking.runs r ON r.id = i.run_id AND r.project_id = i.project_id
             AND r.experiment_id = coalesce(i.experiment_id, r.experiment_id)
         LEFT JOIN tracking.experiments e ON e.id = r.experiment_id
     ), given AS (
-        SELECT g.item, (:projects)[g.item] AS project_id, (:runs)[g.item] AS run_id,
+        SELECT g.item, ($1::uuid[])[g.item] AS project_id, ($2::uuid[])[g.item] AS run_id,
                g.key_id, g.step, g.timestamp, g.value, g.arrived
-        FROM unnest(:origins, :keys, :steps, :timestamps, :values, :arrived)
+        FROM unnest($4::int[], $5::int[], $6::bigint[], $7::timestamptz[], $8::float8[], $9::bool[])
             AS g(item, key_id, step, timestamp, value, arrived)
         WHERE g.key_id > 0 AND (g.item IN (SELECT item FROM items WHERE found AND live)) IS TRUE
     ), unique_points AS (
@@ -126,17 +125,7 @@ _STORE = text("""
     SELECT item, NULL, NULL, count(*) FILTER (WHERE (run_id, key_id, step, timestamp, value) IN (
         SELECT run_id, key_id, step, timestamp, value FROM fresh))
     FROM unique_points GROUP BY item
-""").bindparams(
-    bindparam("projects", type_=ARRAY(UUID(as_uuid=False))),
-    bindparam("runs", type_=ARRAY(UUID(as_uuid=False))),
-    bindparam("experiments", type_=ARRAY(UUID(as_uuid=False))),
-    bindparam("origins", type_=ARRAY(Integer)),
-    bindparam("keys", type_=ARRAY(Integer)),
-    bindparam("steps", type_=ARRAY(BigInteger)),
-    bindparam("timestamps", type_=ARRAY(UtcTime)),
-    bindparam("values", type_=ARRAY(Double)),
-    bindparam("arrived", type_=ARRAY(Boolean)),
-)
+"""
 
 
 async def intern_keys(session: WriteSession, items: Sequence[IngestItem], known: Mapping[tuple[str, str], int]) -> KeyIds:
@@ -160,28 +149,27 @@ async def store(
     projects = [item.project_id for item in items]
     # A key without a number belongs to no live run, and the statement drops its points for that reason.
     keys = [ids.get((projects[origin], key), 0) for origin, key in zip(origins, points.keys, strict=True)]
-    rows = await session.all(
+    rows = await session.fetch(
         _STORE,
-        {
-            "projects": projects,
-            "runs": [item.run_id for item in items],
-            "experiments": [item.experiment_id for item in items],
-            "origins": [origin + 1 for origin in origins],
-            "keys": keys,
-            "steps": points.steps,
-            "timestamps": points.timestamps,
-            "values": points.values,
-            "arrived": points.arrived,
-        },
+        projects,
+        [item.run_id for item in items],
+        [item.experiment_id for item in items],
+        [origin + 1 for origin in origins],
+        keys,
+        points.steps,
+        points.timestamps,
+        points.values,
+        points.arrived,
     )
     # A key is missing only where a run was not live a moment ago; if it is by now, it still was not for this request.
     unnumbered = {origin for origin, key in zip(origins, keys, strict=True) if key == 0}
     stored: dict[int, int] = dict.fromkeys(range(len(items)), 0)
     states: dict[int, tuple[bool, bool]] = {}
     for row in rows:
-        stored[row.item - 1] += row.stored
-        if row.found is not None:
-            states[row.item - 1] = row.found, row.live and row.item - 1 not in unnumbered
+        number = row["item"] - 1
+        stored[number] += row["stored"]
+        if row["found"] is not None:
+            states[number] = row["found"], row["live"] and number not in unnumbered
     return [IngestOutcome(*states[number], stored=stored[number]) for number in range(len(items))]
 
 
