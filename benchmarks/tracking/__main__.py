@@ -117,10 +117,9 @@ def writes(target: Target, options: argparse.Namespace, console: Console, figure
         found = load(target.port, requests, connections=connections, seconds=options.seconds)
         figures[f"single metric x{connections} /s"] = found["per_second"]
         figures[f"single metric x{connections} p50 ms"] = found["p50_ms"]
-    batches = [target.request(*target.batch(run, n * 100, 1000, 10)) for n in range(300)]
-    figures["metrics in batches of 1,000 /s"] = (
-        1000 * load(target.port, batches, connections=1, seconds=options.seconds)["per_second"]
-    )
+    batches = (target.batch(run, n * 100, 1000, 10) for n in range(10**6))
+    took = timed(lambda: target.ask("POST", *next(batches)), times=300, seconds=options.seconds)
+    figures["metrics in batches of 1,000 /s"] = 1_000_000 / took["p50_ms"]
     long = target.create_run(experiment)
     bodies = [target.batch(long, first, 1000, 1) for first in range(0, options.points, 1000)]
     figures["one key, all points written s"] = once(lambda: [target.ask("POST", *body) for body in bodies])

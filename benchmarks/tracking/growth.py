@@ -94,7 +94,7 @@ async def grow(dsn: str, millions: list[float], partitions: int) -> None:
             "WHERE relkind = 'r' AND relname LIKE 'metric_points%' AND relnamespace = 'tracking'::regnamespace"
         )
         print(
-            f"partitions {partitions or 'none':>4}  {size:5.1f} M points  single {single:6.3f} ms  1,000 points {batch:7.2f}"
+            f"partitions {partitions or 'none':>4}  {size:5.1f} M  single {single:6.3f} ms  1,000 points {batch:7.2f}"
             f" ms  table {bytes_ / 2**30:.2f} GiB  indexes {index / 2**30:.2f} GiB  (seeded in {seeding:.0f} s, "
             f"load average {os.getloadavg()[0]:.1f})",
             flush=True,
@@ -106,7 +106,7 @@ async def grow(dsn: str, millions: list[float], partitions: int) -> None:
 async def measured(
     database: Database, runs: list[str], key: int, steps: Iterator[int], *, points: int, times: int
 ) -> float:
-    """Milliseconds for storing so many new points of an active run: of ten tries the fastest, as others use the cores too."""
+    """Milliseconds for storing so many new points of an active run: the fastest tenth, as others use the cores too."""
     taken = []
     now = datetime.now(UTC)
     for number in range(times):
