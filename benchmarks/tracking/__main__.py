@@ -149,7 +149,7 @@ def reads(
         token = following
     later = timed(lambda: target.search(experiment, token), times=60, seconds=options.seconds * 2)
     figures["search, a late page p50 ms"] = later["p50_ms"]
-    figures["count of runs ms"] = timed(lambda: target.count(experiment), times=10, seconds=options.seconds)["p50_ms"]
+    figures["count of runs ms"] = once(lambda: target.count(experiment)) * 1000
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ import asyncpg
 
 from benchmarks.tracking.target import KEYS, NOW_MS
 
-# The same runs for both: a cheap hash of the number stands for chance.
+# The same runs for both: a cheap hash of the number stands for chance, another one for each metric.
 _NUMBER = "((n * 2654435761) % 1000003) / 1000003.0"
+_PRIMES = (999983, 999979, 999961)
 
 
 async def our_runs(dsn: str, experiment: str, count: int) -> None:
@@ -28,7 +29,7 @@ async def our_runs(dsn: str, experiment: str, count: int) -> None:
                 "INSERT INTO tracking.metric_keys (project_id, name) VALUES ($1, $2) "
                 "ON CONFLICT (project_id, name, context) DO UPDATE SET name = excluded.name RETURNING id", project, key,
             )  # fmt: skip
-            value = f"(({_NUMBER}) * {1 + KEYS.index(key)})"
+            value = f"((n * 2654435761) % {_PRIMES[KEYS.index(key)]}) / {_PRIMES[KEYS.index(key)]}.0"
             await db.execute(
                 f"""INSERT INTO tracking.run_metrics (project_id, experiment_id, run_id, key_id, last_step, last_timestamp,
                         last_value, min_value, max_value, total, count, nan_count)
@@ -99,7 +100,7 @@ async def peer_runs(dsn: str, experiment: str, count: int) -> None:
         )  # fmt: skip
         ids = f"SELECT lpad(to_hex(n), 32, '0') AS id, n FROM generate_series(1, {int(count)}) AS n"
         for key in KEYS:
-            value = f"(({_NUMBER}) * {1 + KEYS.index(key)})"
+            value = f"((n * 2654435761) % {_PRIMES[KEYS.index(key)]}) / {_PRIMES[KEYS.index(key)]}.0"
             for table in ("metrics", "latest_metrics"):
                 await db.execute(
                     f"""INSERT INTO {table} (key, value, timestamp, step, is_nan, run_uuid)
