@@ -2,23 +2,44 @@
 
 import json
 import math
+import operator
 import random
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.query.parser import parse_filter
-from mlops_platform.core.query.tree import And, Comparator, IsNull, Like, Not, OneOf, Or
+from mlops_platform.core.query.tree import (
+    And,
+    Arithmetic,
+    Comparator,
+    CompareTerms,
+    IsNull,
+    Like,
+    Not,
+    Number,
+    OneOf,
+    Operator,
+    Or,
+    TermIsNull,
+)
 from mlops_platform.tracking.app import SERVICE as TRACKING
 from mlops_platform.tracking.domain.search import RUNS
 from tests.conftest import Caller, Platform
 from tests.factories.tracking import a_run, an_experiment
 
 SERVICE = "experiment-tracking"
+OPERATIONS = {
+    Operator.PLUS: operator.add,
+    Operator.MINUS: operator.sub,
+    Operator.TIMES: operator.mul,
+    Operator.DIVIDE: operator.truediv,
+}
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -145,9 +166,35 @@ def holds(tree: Any, run: Known) -> bool:
             return not holds(term, run)
         case IsNull(place, negated):
             return (value(run, place) is None) != negated
+        case TermIsNull() | CompareTerms():
+            return computes(tree, run)
         case _:
             found = value(run, tree.field)
             return found is not None and matches(tree, found)
+
+
+def computes(tree: TermIsNull | CompareTerms, run: Known) -> bool:
+    if isinstance(tree, TermIsNull):
+        return (computed(tree.term, run) is None) != tree.negated
+    found, wanted = computed(tree.left, run), computed(tree.right, run)
+    return found is not None and wanted is not None and compare(found, tree.comparator, wanted, None)
+
+
+def computed(term: Any, run: Known) -> float | None:
+    match term:
+        case Number(given):
+            return given
+        case Arithmetic(operation, left, right):
+            first, second = computed(left, run), computed(right, run)
+            if first is None or second is None or (operation is Operator.DIVIDE and second == 0):
+                return None
+            with np.errstate(all="ignore"):
+                return float(OPERATIONS[operation](np.float64(first), np.float64(second)))
+        case _:
+            found = value(run, term)
+            if found is not None and term.summary:
+                found = {"count": 1}.get(term.summary, None if math.isnan(found) else found)
+            return float(found) if is_number(found) else None
 
 
 def matches(tree: Any, found: Any) -> bool:
@@ -251,6 +298,27 @@ FILTERS = [
     "NOT NOT metrics.acc > 0.5",
     "params.lr > 'a'",
     'tags.`team` = "red"',
+    "metrics.acc - metrics.loss < 0.1",
+    "metrics.acc - metrics.loss >= 0",
+    "metrics.acc + metrics.loss = 1",
+    "metrics.acc + metrics.loss != 1",
+    "NOT metrics.acc + metrics.loss > 0.5",
+    "metrics.acc * 1e308 * 10 > 1e307",
+    "metrics.acc * 1e-300 * 1e-300 = 0",
+    "metrics.acc / metrics.loss > 1",
+    "(metrics.acc / metrics.loss) IS NULL",
+    "metrics.acc / metrics.loss IS NOT NULL AND metrics.acc > 0",
+    "metrics.acc > metrics.loss",
+    "metrics.acc = metrics.loss",
+    "metrics.acc != metrics.loss",
+    "metrics.acc - 0.5 IN (0, 0.5)",
+    "metrics.acc - 0.5 NOT IN (0, 0.5)",
+    "-metrics.acc < -0.4",
+    "2 * (metrics.acc - 1) > params.lr - 1",
+    "params.seed * 2 + 1 < 20",
+    "metrics.none + 1 > 0",
+    "metrics.acc.max - metrics.acc.min = 0",
+    "metrics.acc.count + 0 = 1",
 ]
 ORDERS = [
     [],
@@ -442,8 +510,8 @@ class TestAnswers:
     async def test_values_are_only_values(self, study, nasty):
         escaped = nasty.replace("'", "''")
         for place in ("tags.team", "params.lr", "run_name", "user", "run_id"):
-            for operator in ("=", "!=", "LIKE", "ILIKE"):
-                body = {"filter": f"{place} {operator} '{escaped}'", "page_size": 1}
+            for comparator in ("=", "!=", "LIKE", "ILIKE"):
+                body = {"filter": f"{place} {comparator} '{escaped}'", "page_size": 1}
                 content = json.dumps(body).encode()
                 headers = {"Content-Type": "application/json"}
                 response = await study.caller.http.post("/api/runs/search", content=content, headers=headers)

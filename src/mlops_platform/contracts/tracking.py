@@ -17,6 +17,7 @@ from mlops_platform.contracts.common import (
     Text,
     Timestamp,
 )
+from mlops_platform.contracts.tracking_metrics import MetricContext, MetricGoal
 
 MAX_PARAMS = 1000
 MAX_TAGS = 1000
@@ -181,7 +182,8 @@ class TagUpdate(Contract):
 class MetricPoint(Contract):
     """The flat body of one observation: every other field is a metric.
 
-    `step` defaults to 0. `timestamp` is RFC 3339 or integer milliseconds; left out, it is the time of arrival.
+    `step` defaults to 0. `timestamp` is RFC 3339 or integer milliseconds; left out, it is the time of arrival. `context` is
+    part of the key of each metric beside it (a number under this name is a metric like any other).
     """
 
     model_config = ConfigDict(extra="allow")
@@ -190,6 +192,7 @@ class MetricPoint(Contract):
 
     step: Integer = 0
     timestamp: Timestamp | Annotated[int, Field(ge=0)] | None = None
+    context: MetricContext | AnyFloat | None = None
 
 
 class MetricsAccepted(Answer):
@@ -203,16 +206,20 @@ class MetricsAccepted(Answer):
 class Metric(Answer):
     """What is kept of one metric of a run. `last` is the value of the greatest (step, timestamp, value).
 
-    `min`, `max` and `mean` leave NaN out; they are null when nothing else was logged.
+    `min`, `max` and `mean` leave NaN out; they are null when nothing else was logged. `best` is one of the two by the goal
+    that the experiment declares for the key, and null without one.
     """
 
     key: str
+    context: dict[str, str] = Field(default_factory=dict)
     last: AnyFloat
     step: int
     timestamp: Timestamp
     min: AnyFloat | None
     max: AnyFloat | None
     mean: AnyFloat | None
+    best: AnyFloat | None = None
+    goal: MetricGoal | None = None
     count: int
 
 
@@ -220,6 +227,7 @@ class Point(Answer):
     """One point of a metric's history."""
 
     key: str
+    context: dict[str, str] = Field(default_factory=dict)
     step: int
     timestamp: Timestamp
     value: AnyFloat

@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.work.runtime import Runtime
-from mlops_platform.tracking.endpoints import artifacts, experiments, metrics, runs, search
+from mlops_platform.tracking.endpoints import artifacts, experiments, metric_edits, metrics, runs, search, series
 from mlops_platform.tracking.service.ingest import MetricIngest
 
 
@@ -16,7 +16,15 @@ SERVICE = Service(
     name="experiment-tracking",
     title="Experiment Tracking",
     description="Experiments, runs, parameters, metrics and artifacts: what was tried, with what, and how it went.",
-    routers=(experiments.router, search.router, runs.router, metrics.router, artifacts.router),
+    routers=(
+        experiments.router,
+        search.router,
+        runs.router,
+        metrics.router,
+        metric_edits.router,
+        series.router,
+        artifacts.router,
+    ),
     hot_routes=metrics.HOT_ROUTES,
     state=_state,
 )

@@ -160,7 +160,22 @@ metric_keys = Table(
     Column("id", Integer, Identity(always=True), primary_key=True),
     project_column(),
     Column("name", sorted_text(), nullable=False),
-    UniqueConstraint("project_id", "name"),
+    # Canonical JSON such as {"split":"val"}; empty for a key without one. It is compared as a whole and never looked into.
+    Column("context", sorted_text(), nullable=False, server_default=""),
+    UniqueConstraint("project_id", "name", "context"),
+)
+
+metric_goals = Table(
+    "metric_goals",
+    METADATA,
+    project_column(),
+    Column("experiment_id", HexId, ForeignKey("tracking.experiments.id", ondelete="CASCADE"), nullable=False),
+    Column("key", sorted_text(), nullable=False),
+    Column("goal", Text, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("experiment_id", "key"),
+    CheckConstraint("goal IN ('minimize', 'maximize')", name="goal"),
+    Index("metric_goals_key_idx", "project_id", "key"),
 )
 
 run_metrics = Table(

@@ -11,7 +11,24 @@ from hypothesis import strategies as st
 from mlops_platform.core.query.errors import QueryError, point_at
 from mlops_platform.core.query.lexer import MAX_LENGTH
 from mlops_platform.core.query.parser import MAX_DEPTH, MAX_TERMS, MAX_VALUES, parse_filter, parse_order
-from mlops_platform.core.query.tree import And, Comparator, Compare, Field, IsNull, Like, Not, OneOf, Or, Order, fields_of
+from mlops_platform.core.query.tree import (
+    And,
+    Arithmetic,
+    Comparator,
+    Compare,
+    CompareTerms,
+    Field,
+    IsNull,
+    Like,
+    Not,
+    Number,
+    OneOf,
+    Operator,
+    Or,
+    Order,
+    TermIsNull,
+    fields_of,
+)
 from mlops_platform.core.query.vocabulary import Attribute, Collection, Type, Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -22,7 +39,7 @@ VOCABULARY = Vocabulary(
         "size": Attribute(Type.NUMBER),
     },
     collections={
-        "metrics": Collection(Type.NUMBER, summaries=("min", "max")),
+        "metrics": Collection(Type.NUMBER, summaries=("min", "max"), takes_labels=True),
         "params": Collection(Type.ANY),
         "tags": Collection(Type.TEXT),
     },
@@ -167,7 +184,7 @@ class TestPointing:
             ("status = 'gone'", 10),
             ("name = 'open", 8),
             ("size # 1", 6),
-            ("metrics.a-b > 1", 10),
+            ("metrics.a-b > 1", 11),
             ("metrics.acc LIKE 'a'", 13),
             ("size IS 3", 9),
             ("size IN (1, )", 13),
@@ -283,3 +300,150 @@ class TestBounds:
         tree = read(f"params.`{key}` = 1")
         assert isinstance(tree, Compare)
         assert tree.field.name == key
+
+
+class TestArithmetic:
+    def test_products_bind_closer_than_sums_and_both_go_from_left_to_right(self):
+        tree = read("metrics.a - metrics.b * 2 - 1 < 0.1")
+        a, b = metric("a", 1), metric("b", 13)
+        product = Arithmetic(Operator.TIMES, b, Number(2.0))
+        left = Arithmetic(Operator.MINUS, Arithmetic(Operator.MINUS, a, product), Number(1.0))
+        assert tree == CompareTerms(left, Comparator.LT, Number(0.1))
+
+    @pytest.mark.parametrize(
+        ("text", "same"),
+        [
+            ("metrics.a-1<2", "metrics.a - 1 < 2"),
+            ("(metrics.a - 1) < 2", "metrics.a - 1 < 2"),
+            ("((metrics.a) - (1)) < (2)", "metrics.a - 1 < 2"),
+            ("1 < metrics.a", "metrics.a > 1"),
+            ("(metrics.a) >= 1", "metrics.a >= 1"),
+            ("metrics.a > - -1", "metrics.a > 1"),
+            ("metrics.a > -.5", "metrics.a > -0.5"),
+            ("metrics.a = -inf", "metrics.a = -Infinity"),
+        ],
+    )
+    def test_spellings_mean_the_same(self, text, same):
+        def plain(tree):
+            return str(tree).replace(" ", "")
+
+        strip = str.maketrans("", "", "0123456789")
+        assert plain(read(text)).translate(strip) == plain(read(same)).translate(strip)
+
+    def test_a_parenthesis_opens_a_sum_or_a_condition_by_what_follows_it(self):
+        assert isinstance(read("(metrics.a > 1) AND (metrics.a + 1 > 2)"), And)
+        assert isinstance(read("((metrics.a + metrics.b) / 2 > 1 OR size = 1)"), Or)
+        assert isinstance(read("NOT (metrics.a + metrics.b) IS NULL"), Not)
+
+    def test_fields_compare_with_each_other(self):
+        assert read("metrics.a > metrics.b.min") == CompareTerms(
+            metric("a", 1), Comparator.GT, metric("b", 13, summary="min")
+        )
+        assert [field.name for field in fields_of(read("metrics.a * params.x > size"))] == ["a", "x", "size"]
+
+    def test_sums_may_be_listed_and_asked_for(self):
+        assert read("metrics.a - 1 IS NOT NULL") == TermIsNull(
+            Arithmetic(Operator.MINUS, metric("a"), Number(1.0)), negated=True
+        )
+        assert isinstance(read("metrics.a - 1 IN (1, 2)"), Or)
+        assert isinstance(read("metrics.a - 1 NOT IN (1, 2)"), And)
+
+    @pytest.mark.parametrize(
+        ("text", "column"),
+        [
+            ("metrics.a - name < 1", 13),
+            ("name + 1 < 1", 1),
+            ("start_time - 1 < 1", 1),
+            ("metrics.a > name", 13),
+            ("name = metrics.a", 1),
+            ("1 < 2", 3),
+            ("1 + 1", 6),
+            ("metrics.a +", 12),
+            ("metrics.a + 'x' > 1", 13),
+            ("metrics.a + true > 1", 13),
+            ("(metrics.a + 1 > 1", 19),
+            ("(metrics.a + ) > 1", 14),
+            ("metrics.a + 1", 14),
+            ("metrics.a + 1 LIKE 'x'", 15),
+            ("metrics.a * 9" + "9" * 400 + " > 1", 13),
+            ("metrics.a > -'x'", 14),
+            ("metrics.a > -true", 14),
+        ],
+    )
+    def test_an_error_points_at_the_column(self, text, column):
+        assert column_of(text) == column
+
+    def test_operands_and_parentheses_are_bounded(self):
+        assert column_of("metrics.a" + " + 1" * 20 + " > 1") > 80
+        assert column_of("(" * (MAX_DEPTH + 1) + "metrics.a" + ")" * (MAX_DEPTH + 1) + " > 1") > 1
+        read("- " * 4000 + "metrics.a > 1")
+
+
+class TestLabels:
+    def test_a_key_may_name_a_context(self):
+        assert read("metrics.acc{split=val}.max > 1").field == Field(
+            "acc", collection="metrics", summary="max", labels=(("split", "val"),)
+        )
+        assert read("metrics.`train/acc`{ fold = 3, split = 'a b' } > 1").field.labels == (("fold", "3"), ("split", "a b"))
+        assert read("metrics.a.b{split=val} > 1").field.name == "a.b"
+        assert read("metrics.a{} > 1").field.labels == ()
+
+    def test_contexts_make_fields_differ(self):
+        one, two = (fields_of(read(f"metrics.acc{{split={split}}} > 1"))[0] for split in ("train", "val"))
+        assert one.identity != two.identity
+
+    @pytest.mark.parametrize(
+        ("text", "column"),
+        [
+            ("metrics.a{split} > 1", 16),
+            ("metrics.a{split=} > 1", 17),
+            ("metrics.a{split=val > 1", 21),
+            ("metrics.a{split=val fold=1} > 1", 21),
+            ("metrics.a{a=1,a=2} > 1", 15),
+            ("metrics.a{a=''} > 1", 10),
+            ("metrics.a{a=1}.none > 1", 9),
+            ("params.a{a=1} > 1", 9),
+            ("metrics.a{" + ",".join(f"k{n}=1" for n in range(9)) + "} > 1", 51),
+        ],
+    )
+    def test_an_error_points_at_the_column(self, text, column):
+        assert column_of(text) == column
+
+
+WORDS = st.sampled_from(
+    [
+        *("metrics.a", "metrics.b{split=val}.max", "params.x", "tags.t", "name", "size", "start_time", "status"),
+        *("AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "IS", "NULL", "NaN", "inf", "true", "'text'", "'%'", "`k`"),
+        *(
+            "1",
+            "-2.5",
+            "1e400",
+            "(",
+            ")",
+            "{",
+            "}",
+            ",",
+            ".",
+            "+",
+            "-",
+            "*",
+            "/",
+            "=",
+            "!=",
+            "<",
+            ">=",
+            "attr.",
+            "metrics.",
+        ),
+    ]
+)
+
+
+class TestAnyText:
+    @given(st.lists(WORDS, max_size=60).map(" ".join))
+    def test_words_of_the_language_in_any_order_are_read_or_pointed_at(self, text):
+        assert reads_or_points_inside(text)
+
+    @given(st.text(max_size=200))
+    def test_any_text_is_read_or_pointed_at(self, text):
+        assert reads_or_points_inside(text)

@@ -9,7 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransactio
 
 from mlops_platform.core.db.pulse import Pulse
 from mlops_platform.core.db.schema import read_json
-from mlops_platform.core.db.session import ReadSession, WriteSession, reaching_database, translated_errors
+from mlops_platform.core.db.session import (
+    AutocommitSession,
+    ReadSession,
+    WriteSession,
+    reaching_database,
+    translated_errors,
+)
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.settings import Settings
 
@@ -46,7 +52,7 @@ class Database:
     async def autocommit(self) -> AsyncIterator[WriteSession]:
         """A session on which each statement is a transaction of its own: one round trip instead of three, for hot paths."""
         async with self._pulse.guarding(hint=_UNKNOWN), _connected(self._autocommit) as connection:
-            session = WriteSession(connection)
+            session = AutocommitSession(connection)
             yield session
         session.committed()
 

@@ -72,6 +72,13 @@ class WriteSession(ReadSession):
         await self._connection.exec_driver_sql("SELECT 1")
         return raw.driver_connection
 
+    async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+        """A statement through the driver alone, with `$1` for its arguments: for hot paths."""
+        driver = await self.driver()
+        with reaching_database():
+            rows: Sequence[asyncpg.Record] = await driver.fetch(statement, *arguments)
+        return rows
+
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """A part that may fail alone: what it changed is undone and the transaction goes on."""
@@ -86,6 +93,15 @@ class WriteSession(ReadSession):
         """Run the callbacks. Called by `Database.write` alone."""
         for callback in self._callbacks:
             callback()
+
+
+class AutocommitSession(WriteSession):
+    """Each statement is a transaction of its own."""
+
+    async def driver(self) -> Any:
+        """The asyncpg connection beneath; there is no transaction to begin."""
+        raw = await self._connection.get_raw_connection()
+        return raw.driver_connection
 
 
 def violated_constraint(error: IntegrityError) -> str | None:

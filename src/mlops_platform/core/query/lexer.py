@@ -18,6 +18,7 @@ class TokenKind(StrEnum):
     KEY = "a quoted key"
     NUMBER = "a number"
     OPERATOR = "a comparison"
+    ARITHMETIC = "an arithmetic operator"
     PUNCTUATION = "punctuation"
     END = "the end"
 
@@ -41,25 +42,25 @@ class Token:
 PATTERN = re.compile(
     r"""
       (?P<space>\s+)
-    | (?P<number>[+-]?(?:\d+(?:\.\d*)?|(?<![\w`"])\.\d+)(?:[eE][+-]?\d+)?(?!\w))
-    | (?P<infinity>[+-](?:Infinity|inf)\b)
+    | (?P<number>(?:\d+(?:\.\d*)?|(?<![\w`"}])\.\d+)(?:[eE][+-]?\d+)?(?!\w))
     | (?P<word>[^\W\d]\w*)
     | (?P<string>'(?:[^']|'')*')
     | (?P<double>"(?:[^"]|"")*")
     | (?P<key>`[^`]*`)
     | (?P<operator><=|>=|!=|<>|==|=|<|>)
-    | (?P<punctuation>[(),.])
+    | (?P<arithmetic>[-+*/])
+    | (?P<punctuation>[(),.{}])
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 KINDS = {
     "number": TokenKind.NUMBER,
-    "infinity": TokenKind.NUMBER,
     "word": TokenKind.WORD,
     "string": TokenKind.QUOTED,
     "double": TokenKind.QUOTED,
     "key": TokenKind.KEY,
     "operator": TokenKind.OPERATOR,
+    "arithmetic": TokenKind.ARITHMETIC,
     "punctuation": TokenKind.PUNCTUATION,
 }
 

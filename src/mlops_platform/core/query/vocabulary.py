@@ -32,10 +32,14 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A set of free keys, all of one type. `summaries` are figures kept for each key beside its value."""
+    """A set of free keys, all of one type. `summaries` are figures kept for each key beside its value.
+
+    A key of a collection that `takes_labels` may name a context, as in `loss{split=val}`.
+    """
 
     type: Type
     summaries: tuple[str, ...] = ()
+    takes_labels: bool = False
 
 
 @dataclass(frozen=True, slots=True)

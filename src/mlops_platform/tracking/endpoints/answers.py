@@ -1,7 +1,9 @@
 """From rows to what goes out."""
 
 from mlops_platform.contracts.tracking import Experiment, Metric, Point, Run, RunStatus
+from mlops_platform.contracts.tracking_metrics import MetricGoal
 from mlops_platform.core.db.session import Record
+from mlops_platform.tracking.domain.keys import context_of, key_parts
 from mlops_platform.tracking.repository.runs import RunData
 
 
@@ -48,18 +50,23 @@ def to_run(row: Record, data: RunData) -> Run:
 def to_metric(row: Record) -> Metric:
     """What is kept of a metric."""
     numbers = row.count - row.nan_count
+    best = {MetricGoal.MINIMIZE: row.min_value, MetricGoal.MAXIMIZE: row.max_value}
     return Metric(
         key=row.key,
+        context=context_of(row.context),
         last=row.last_value,
         step=row.last_step,
         timestamp=row.last_timestamp,
         min=row.min_value,
         max=row.max_value,
         mean=row.total / numbers if numbers else None,
+        best=best[MetricGoal(row.goal)] if row.goal else None,
+        goal=row.goal,
         count=row.count,
     )
 
 
 def to_point(row: Record, key: str) -> Point:
     """One point."""
-    return Point(key=key, step=row.step, timestamp=row.timestamp, value=row.value)
+    name, context = key_parts(key)
+    return Point(key=name, context=context_of(context), step=row.step, timestamp=row.timestamp, value=row.value)

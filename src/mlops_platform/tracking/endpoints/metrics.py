@@ -7,6 +7,7 @@ from fastapi import Path, Query, Request
 
 from mlops_platform.contracts.common import Page
 from mlops_platform.contracts.tracking import Metric, MetricPoint, MetricsAccepted, Point
+from mlops_platform.contracts.tracking_metrics import MAX_SPELLED_KEY
 from mlops_platform.core.db.session import ReadSession
 from mlops_platform.core.errors import ContentTooLarge, TooManyRequests, UnsupportedMediaType
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, StateOf
@@ -16,6 +17,7 @@ from mlops_platform.core.http.service import HotRequest, HotResponse, HotRoute
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.domain.ids import is_id
+from mlops_platform.tracking.domain.keys import read_key
 from mlops_platform.tracking.domain.points import read_points
 from mlops_platform.tracking.endpoints.answers import to_metric, to_point
 from mlops_platform.tracking.endpoints.places import LONG, SHORT, Place, RunPlace, on_run
@@ -29,7 +31,14 @@ from mlops_platform.tracking.service.ingest import MetricIngest
 
 router = platform_router(tags=["metrics"])
 
-MetricName = Annotated[str, Path(min_length=1, max_length=250, description="The metric's key; it may hold slashes.")]
+MetricName = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=MAX_SPELLED_KEY,
+        description="The metric's key; it may hold slashes, and a context as in `loss{split=val}`.",
+    ),
+]
 _SCHEMA = MetricPoint.model_json_schema()
 _EXAMPLE = {"accuracy": 0.95, "precision": 0.92, "recall": 0.98, "step": 100}
 _BODY: dict[str, Any] = {
@@ -53,8 +62,8 @@ async def log_metrics(
 ) -> MetricsAccepted:
     """Add points: one flat object, or a list of them. Answered once they are durable.
 
-    Every field but `step` and `timestamp` is a metric. A request may be sent again: a point is identified by run, key,
-    step, timestamp and value, or without the timestamp when none was given.
+    Every field but `step`, `timestamp` and an object `context` is a metric. A request may be sent again: a point is
+    identified by run, key, step, timestamp and value, or without the timestamp when none was given.
     """
     return await _accept(place, await request.json(), caller, runtime, state)
 
@@ -112,11 +121,13 @@ async def read_points_of_metrics(
     caller: Caller,
     session: Reading,
     page: PageOf,
-    key: Annotated[list[str], Query(min_length=1, max_length=100, description="The metrics' keys.")],
+    key: Annotated[
+        list[str], Query(min_length=1, max_length=100, description="The metrics' keys, as in `loss{split=val}`.")
+    ],
 ) -> Page[Point]:
     """The exact points of several metrics, one metric after the other, each by step, timestamp and value."""
     await _check_run(place, caller, session)
-    return await _points(place, set(key), caller, session, page)
+    return await _points(place, {read_key(each) for each in key}, caller, session, page)
 
 
 @on_run(router, "GET", "/metrics/{key:path}", permission=EXPERIMENTS_READ, errors=(MetricNotFound,))
@@ -125,7 +136,7 @@ async def read_points_of_metric(
 ) -> Page[Point]:
     """The exact points of one metric, by step, timestamp and value."""
     await _check_run(place, caller, session)
-    answer = await _points(place, {key}, caller, session, page)
+    answer = await _points(place, {read_key(key)}, caller, session, page)
     if not answer.items and page.after is None:
         raise MetricNotFound(
             f"The run {place.run_id!r} has no metric {key!r}.", hint=f"GET /api/runs/{place.run_id}/metrics lists them."

@@ -6,12 +6,47 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, FromClause, Text, and_, cast, exists, extract, false, func, not_, or_, true
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    FromClause,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    extract,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
 
 from mlops_platform.core.identity import Principal
-from mlops_platform.core.query.tree import And, Comparator, Compare, Expression, Field, IsNull, Like, Not, OneOf, Or, Value
+from mlops_platform.core.query.tree import (
+    And,
+    Arithmetic,
+    Comparator,
+    Compare,
+    CompareTerms,
+    Expression,
+    Field,
+    IsNull,
+    Like,
+    Not,
+    Number,
+    OneOf,
+    Operator,
+    Or,
+    Term,
+    TermIsNull,
+    Value,
+)
 from mlops_platform.tracking.domain.ids import is_id
-from mlops_platform.tracking.domain.search import METRICS, PARAMS, TAGS
+from mlops_platform.tracking.domain.search import BEST, METRICS, PARAMS, TAGS, metric_key
 from mlops_platform.tracking.tables import SORTED_LENGTH, run_metrics, run_params, run_tags, runs
 
 NAN = math.nan
@@ -43,6 +78,7 @@ OPERATORS: Mapping[Comparator, Callable[[Any, Any], Any]] = {
     Comparator.GT: operator.gt,
     Comparator.GE: operator.ge,
 }
+_FUNCTIONS = func.tracking
 TABLES: Mapping[str, Any] = {METRICS: run_metrics, PARAMS: run_params, TAGS: run_tags}
 
 
@@ -50,13 +86,19 @@ TABLES: Mapping[str, Any] = {METRICS: run_metrics, PARAMS: run_params, TAGS: run
 class Scope:
     """What a condition is written for.
 
-    `key_ids` are the numbers of the metric keys. `joined` holds the tables that the statement joins for one key already
-    (None: it takes only runs that lack the key), so that a condition on that key needs no look-up of its own.
+    `key_ids` are the numbers of the metric keys; `goals` say for each name and experiment which values are better. `joined`
+    holds the tables that the statement joins for one key already (None: it takes only runs that lack the key), so that a
+    condition on that key needs no look-up of its own.
     """
 
     principal: Principal
     key_ids: Mapping[str, int]
     joined: Mapping[tuple[str, str], FromClause | None] = field(default_factory=dict)
+    goals: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def place_of(self, field: Field) -> tuple[str, str]:
+        """Collection and key; the key of a metric holds its context."""
+        return str(field.collection), metric_key(field) if field.collection == METRICS else field.name
 
     def row_of(self, collection: str, key: str, table: FromClause) -> Condition:
         """The condition that a row of a collection's table is the one of this run and key."""
@@ -80,12 +122,70 @@ def condition(tree: Expression | None, scope: Scope) -> Condition:
             return or_(*(condition(term, scope) for term in terms))
         case Not(term):
             return not_(condition(term, scope))
+        case CompareTerms() | TermIsNull():
+            return _on_terms(tree, scope)
         case _:
             return _leaf(tree, scope)
 
 
-def value_of(field: Field, table: FromClause) -> Column:
+def term_value(term: Term, scope: Scope) -> Column:
+    """The number that an arithmetic expression is for a run, or NULL. Its functions never fail: see migration 0008."""
+    match term:
+        case Number(value):
+            return literal(value, Double)
+        case Arithmetic(operator, left, right):
+            return _compute(operator, term_value(left, scope), term_value(right, scope))
+        case _:
+            return _number_of(term, scope)
+
+
+def _compute(operator: Operator, left: Column, right: Column) -> Column:
+    match operator:
+        case Operator.PLUS:
+            return _FUNCTIONS.plus(left, right, type_=Double)
+        case Operator.MINUS:
+            return _FUNCTIONS.plus(left, -right, type_=Double)
+        case Operator.TIMES:
+            return _FUNCTIONS.times(left, right, type_=Double)
+        case Operator.DIVIDE:
+            return _FUNCTIONS.divide(left, right, type_=Double)
+
+
+def _number_of(field: Field, scope: Scope) -> Column:
+    if field.collection is None:
+        return ATTRIBUTES[field.name]
+    place = scope.place_of(field)
+    if place in scope.joined:
+        table = scope.joined[place]
+        return literal(None, Double) if table is None else _number_in(field, table, scope)
+    table = TABLES[place[0]].alias()
+    # One row at most, since run and key are the primary key.
+    return select(_number_in(field, table, scope)).where(scope.row_of(*place, table)).scalar_subquery()
+
+
+def _number_in(field: Field, table: FromClause, scope: Scope) -> Column:
+    if field.collection != METRICS:
+        return table.c.number
+    value = value_of(field, table, scope)
+    return cast(value, Double) if field.summary == "count" else value
+
+
+def _on_terms(tree: CompareTerms | TermIsNull, scope: Scope) -> Condition:
+    """NaN equals itself and has no order. What is absent satisfies nothing."""
+    if isinstance(tree, TermIsNull):
+        value = term_value(tree.term, scope)
+        return value.is_not(None) if tree.negated else value.is_(None)
+    left, right = term_value(tree.left, scope), term_value(tree.right, scope)
+    compared = OPERATORS[tree.comparator](left, right)
+    if tree.comparator not in {Comparator.EQ, Comparator.NE}:
+        compared = and_(compared, left < NAN, right < NAN)
+    return func.coalesce(compared, false())
+
+
+def value_of(field: Field, table: FromClause, scope: Scope) -> Column:
     """What a key of a collection is compared by: the value, or the summary that was asked for."""
+    if field.summary == BEST:
+        return _best(scope.goals.get(field.name, {}), table)
     if field.collection != METRICS:
         return table.c.value if field.collection == TAGS else table.c.text
     if field.summary == "mean":
@@ -98,12 +198,23 @@ def _leaf(leaf: Leaf, scope: Scope) -> Condition:
         return not_(_leaf(IsNull(leaf.field, negated=True), scope))
     if leaf.field.collection is None:
         return _on_attribute(leaf)
-    place = (leaf.field.collection, leaf.field.name)
+    place = scope.place_of(leaf.field)
     if place in scope.joined:
         table = scope.joined[place]
-        return false() if table is None else _on_row(leaf, table)
+        return false() if table is None else _on_row(leaf, table, scope)
     table = TABLES[leaf.field.collection].alias()
-    return exists().where(scope.row_of(*place, table), _on_row(leaf, table))
+    return exists().where(scope.row_of(*place, table), _on_row(leaf, table, scope))
+
+
+def _best(goals: Mapping[str, str], table: FromClause) -> Column:
+    """The smallest or the greatest value, by the goal of the run's experiment; absent where none is declared."""
+    columns = (("minimize", table.c.min_value), ("maximize", table.c.max_value))
+    return case(
+        *(
+            (table.c.experiment_id.in_([id_ for id_, goal in goals.items() if goal == wanted]), column)
+            for wanted, column in columns
+        )
+    )
 
 
 def _on_attribute(leaf: Leaf) -> Condition:
@@ -121,8 +232,8 @@ def _on_id(leaf: Compare | OneOf | Like, column: Column) -> Condition:
     return _on_value(leaf, func.replace(cast(column, Text), "-", ""))
 
 
-def _on_row(leaf: Leaf, table: FromClause) -> Condition:
-    column = value_of(leaf.field, table)
+def _on_row(leaf: Leaf, table: FromClause, scope: Scope) -> Condition:
+    column = value_of(leaf.field, table, scope)
     if isinstance(leaf, IsNull):
         return column.is_not(None)
     match leaf.field.collection:

@@ -5,20 +5,20 @@ those into `run_metrics`. Everything is sorted by key first, so that replicas th
 other in one order and never deadlock.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Double, Integer, Row, Select, Text, and_, bindparam, text
+from sqlalchemy import Row, Select, Text, and_, bindparam, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from mlops_platform.core.auth.visibility import visible_to
-from mlops_platform.core.db.schema import UtcTime
+from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, WriteSession
 from mlops_platform.core.identity import Principal
+from mlops_platform.tracking.domain.keys import key_parts
 from mlops_platform.tracking.domain.points import Points, joined
 from mlops_platform.tracking.repository.keyset import beyond
-from mlops_platform.tracking.tables import metric_keys, metric_points, run_metrics
+from mlops_platform.tracking.tables import metric_goals, metric_keys, metric_points, run_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,38 +45,45 @@ KeyIds = dict[tuple[str, str], int]
 
 _INTERN = text("""
     WITH given AS (
-        SELECT DISTINCT g.project_id, g.name
-        FROM unnest(:projects, :runs, :names) AS g(project_id, run_id, name)
+        SELECT DISTINCT g.project_id, g.name, g.context
+        FROM unnest(:projects, :runs, :names, :contexts) AS g(project_id, run_id, name, context)
         JOIN tracking.runs r ON r.id = g.run_id AND r.project_id = g.project_id AND r.deleted_at IS NULL
-        LEFT JOIN tracking.metric_keys k ON k.project_id = g.project_id AND k.name = g.name
+        LEFT JOIN tracking.metric_keys k ON k.project_id = g.project_id AND k.name = g.name AND k.context = g.context
         WHERE k.id IS NULL
     )
-    INSERT INTO tracking.metric_keys (project_id, name) SELECT project_id, name FROM given ORDER BY project_id, name
+    INSERT INTO tracking.metric_keys (project_id, name, context)
+    SELECT project_id, name, context FROM given ORDER BY project_id, name, context
     ON CONFLICT DO NOTHING
 """).bindparams(
     bindparam("projects", type_=ARRAY(UUID(as_uuid=False))),
     bindparam("runs", type_=ARRAY(UUID(as_uuid=False))),
     bindparam("names", type_=ARRAY(Text)),
+    bindparam("contexts", type_=ARRAY(Text)),
 )
 _KEYS = text("""
-    SELECT k.project_id, k.name, k.id
-    FROM unnest(:projects, :names) AS g(project_id, name)
+    SELECT k.project_id, g.number, k.id
+    FROM unnest(:projects, :names, :contexts) WITH ORDINALITY AS g(project_id, name, context, number)
     JOIN tracking.metric_keys k ON k.project_id = g.project_id AND k.name = g.name COLLATE "C"
-""").bindparams(bindparam("projects", type_=ARRAY(UUID(as_uuid=False))), bindparam("names", type_=ARRAY(Text)))
+        AND k.context = g.context COLLATE "C"
+""").bindparams(
+    bindparam("projects", type_=ARRAY(UUID(as_uuid=False))),
+    bindparam("names", type_=ARRAY(Text)),
+    bindparam("contexts", type_=ARRAY(Text)),
+)
 
 # PostgreSQL settles on one plan for batches of every size, and guesses ten rows where there are ten thousand. So nothing
 # here joins two things that grow with the batch: they are looked up by hash (IN inside an expression) or by index.
-_STORE = text("""
+_STORE = """
     WITH items AS (
         SELECT i.item::int AS item, r.id IS NOT NULL AS found, r.deleted_at IS NULL AND e.deleted_at IS NULL AS live
-        FROM unnest(:projects, :runs, :experiments) WITH ORDINALITY AS i(project_id, run_id, experiment_id, item)
+        FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS i(project_id, run_id, experiment_id, item)
         LEFT JOIN tracking.runs r ON r.id = i.run_id AND r.project_id = i.project_id
             AND r.experiment_id = coalesce(i.experiment_id, r.experiment_id)
         LEFT JOIN tracking.experiments e ON e.id = r.experiment_id
     ), given AS (
-        SELECT g.item, (:projects)[g.item] AS project_id, (:runs)[g.item] AS run_id,
+        SELECT g.item, ($1::uuid[])[g.item] AS project_id, ($2::uuid[])[g.item] AS run_id,
                g.key_id, g.step, g.timestamp, g.value, g.arrived
-        FROM unnest(:origins, :keys, :steps, :timestamps, :values, :arrived)
+        FROM unnest($4::int[], $5::int[], $6::bigint[], $7::timestamptz[], $8::float8[], $9::bool[])
             AS g(item, key_id, step, timestamp, value, arrived)
         WHERE g.key_id > 0 AND (g.item IN (SELECT item FROM items WHERE found AND live)) IS TRUE
     ), unique_points AS (
@@ -118,17 +125,7 @@ _STORE = text("""
     SELECT item, NULL, NULL, count(*) FILTER (WHERE (run_id, key_id, step, timestamp, value) IN (
         SELECT run_id, key_id, step, timestamp, value FROM fresh))
     FROM unique_points GROUP BY item
-""").bindparams(
-    bindparam("projects", type_=ARRAY(UUID(as_uuid=False))),
-    bindparam("runs", type_=ARRAY(UUID(as_uuid=False))),
-    bindparam("experiments", type_=ARRAY(UUID(as_uuid=False))),
-    bindparam("origins", type_=ARRAY(Integer)),
-    bindparam("keys", type_=ARRAY(Integer)),
-    bindparam("steps", type_=ARRAY(BigInteger)),
-    bindparam("timestamps", type_=ARRAY(UtcTime)),
-    bindparam("values", type_=ARRAY(Double)),
-    bindparam("arrived", type_=ARRAY(Boolean)),
-)
+"""
 
 
 async def intern_keys(session: WriteSession, items: Sequence[IngestItem], known: Mapping[tuple[str, str], int]) -> KeyIds:
@@ -137,10 +134,11 @@ async def intern_keys(session: WriteSession, items: Sequence[IngestItem], known:
     wanted = [each for each in wanted if (each[0], each[2]) not in known]
     if not wanted:
         return {}
-    projects, runs, names = ([each[part] for each in wanted] for part in range(3))
-    await session.execute(_INTERN, {"projects": projects, "runs": runs, "names": names})
-    rows = await session.all(_KEYS, {"projects": projects, "names": names})
-    return {(row.project_id.hex, row.name): row.id for row in rows}
+    projects, runs, keys = ([each[part] for each in wanted] for part in range(3))
+    names, contexts = zip(*map(key_parts, keys), strict=True)
+    given = {"projects": projects, "names": list(names), "contexts": list(contexts)}
+    await session.execute(_INTERN, {**given, "runs": runs})
+    return {(row.project_id.hex, keys[row.number - 1]): row.id for row in await session.all(_KEYS, given)}
 
 
 async def store(
@@ -151,52 +149,64 @@ async def store(
     projects = [item.project_id for item in items]
     # A key without a number belongs to no live run, and the statement drops its points for that reason.
     keys = [ids.get((projects[origin], key), 0) for origin, key in zip(origins, points.keys, strict=True)]
-    rows = await session.all(
+    rows = await session.fetch(
         _STORE,
-        {
-            "projects": projects,
-            "runs": [item.run_id for item in items],
-            "experiments": [item.experiment_id for item in items],
-            "origins": [origin + 1 for origin in origins],
-            "keys": keys,
-            "steps": points.steps,
-            "timestamps": points.timestamps,
-            "values": points.values,
-            "arrived": points.arrived,
-        },
+        projects,
+        [item.run_id for item in items],
+        [item.experiment_id for item in items],
+        [origin + 1 for origin in origins],
+        keys,
+        points.steps,
+        points.timestamps,
+        points.values,
+        points.arrived,
     )
     # A key is missing only where a run was not live a moment ago; if it is by now, it still was not for this request.
     unnumbered = {origin for origin, key in zip(origins, keys, strict=True) if key == 0}
     stored: dict[int, int] = dict.fromkeys(range(len(items)), 0)
     states: dict[int, tuple[bool, bool]] = {}
     for row in rows:
-        stored[row.item - 1] += row.stored
-        if row.found is not None:
-            states[row.item - 1] = row.found, row.live and row.item - 1 not in unnumbered
+        number = row["item"] - 1
+        stored[number] += row["stored"]
+        if row["found"] is not None:
+            states[number] = row["found"], row["live"] and number not in unnumbered
     return [IngestOutcome(*states[number], stored=stored[number]) for number in range(len(items))]
 
 
-async def key_ids(session: ReadSession, principal: Principal, names: set[str]) -> dict[str, int]:
+async def key_ids(session: ReadSession, principal: Principal, keys: Collection[str]) -> dict[str, int]:
     """The numbers of those keys that the project knows."""
-    if not names:
+    if not keys:
         return {}
-    statement = visible_to(principal, metric_keys).where(metric_keys.c.name.in_(names))
-    return {row.name: row.id for row in await session.all(statement)}
+    by_parts = {key_parts(key): key for key in keys}
+    statement = visible_to(principal, metric_keys).where(tuple_(metric_keys.c.name, metric_keys.c.context).in_(by_parts))
+    return {by_parts[row.name, row.context]: row.id for row in await session.all(statement)}
 
 
 def kept(principal: Principal) -> Select[Any]:
-    """What is kept of each metric, with the key's name as `key`."""
+    """What is kept of each metric, with the key's name as `key`, and its `context`."""
     joined_tables = run_metrics.join(metric_keys, metric_keys.c.id == run_metrics.c.key_id)
     return (
         visible_to(principal, run_metrics)
         .select_from(joined_tables)
-        .with_only_columns(*run_metrics.c, metric_keys.c.name.label("key"), maintain_column_froms=True)
+        .with_only_columns(
+            *run_metrics.c, metric_keys.c.name.label("key"), metric_keys.c.context, maintain_column_froms=True
+        )
     )
 
 
 async def of_run(session: ReadSession, principal: Principal, run_id: str) -> Sequence[Row[Any]]:
-    """Everything kept of a run's metrics, by key."""
-    return await session.all(kept(principal).where(run_metrics.c.run_id == run_id).order_by(metric_keys.c.name))
+    """Everything kept of a run's metrics, by key, with the goal that the experiment declares for it."""
+    goal = (
+        select(metric_goals.c.goal)
+        .where(
+            in_project(principal, metric_goals),
+            metric_goals.c.experiment_id == run_metrics.c.experiment_id,
+            metric_goals.c.key == metric_keys.c.name,
+        )
+        .scalar_subquery()
+    )
+    statement = kept(principal).add_columns(goal.label("goal")).where(run_metrics.c.run_id == run_id)
+    return await session.all(statement.order_by(metric_keys.c.name, metric_keys.c.context))
 
 
 async def history(

@@ -4,12 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, update
+from sqlalchemy import Select, delete, insert, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, Record, WriteSession
 from mlops_platform.core.identity import Principal
+from mlops_platform.tracking.domain.keys import key_parts, spell_key
 from mlops_platform.tracking.domain.params import Param, ParamKind
 from mlops_platform.tracking.domain.search import Selection
 from mlops_platform.tracking.repository import metrics
@@ -52,7 +53,7 @@ class RunReader:
         for row in await self._those(run_tags, run_ids, selection.tags):
             found[row.run_id].tags[row.key] = row.value
         for row in await self._last_metrics(run_ids, selection.metrics):
-            found[row.run_id].metrics[row.key] = row.last_value
+            found[row.run_id].metrics[spell_key(row.key, row.context)] = row.last_value
         return found
 
     async def params(self, run_id: str, keys: Collection[str]) -> dict[str, Param]:
@@ -75,8 +76,10 @@ class RunReader:
             return ()
         statement = metrics.kept(self._principal).where(run_metrics.c.run_id.in_(run_ids))
         if keys is not None:
-            statement = statement.where(metric_keys.c.name.in_(keys))
-        return await self._session.all(statement.order_by(run_metrics.c.run_id, metric_keys.c.name))
+            parts = [key_parts(key) for key in keys]
+            statement = statement.where(tuple_(metric_keys.c.name, metric_keys.c.context).in_(parts))
+        order = (run_metrics.c.run_id, metric_keys.c.name, metric_keys.c.context)
+        return await self._session.all(statement.order_by(*order))
 
     def _named(self, run_id: str, experiment_id: str | None) -> Select[Any]:
         statement = (

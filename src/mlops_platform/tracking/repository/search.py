@@ -6,8 +6,8 @@ directions: an outer join cannot walk an index in that order, so the first key o
 is full. Later keys only break ties and are sorted.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +31,7 @@ from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.tree import Field, Order
-from mlops_platform.tracking.domain.search import METRICS, PARAMS, Question
+from mlops_platform.tracking.domain.search import METRICS, PARAMS, Question, metric_key
 from mlops_platform.tracking.repository.conditions import ATTRIBUTES, NAN, NEVER_NULL, TABLES, Scope, condition, value_of
 from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, readable
 from mlops_platform.tracking.repository.keyset import beyond
@@ -67,6 +67,7 @@ class Search:
 
     question: Question
     experiment_ids: tuple[str, ...] = ()
+    goals: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     deleted: DeletedFilter = DeletedFilter.EXCLUDE
 
 
@@ -76,7 +77,7 @@ async def find(
     """The next `limit` runs."""
     # A plan for any parameters, on which PostgreSQL would settle, does not know how rare these ones are.
     await session.scalar(select(func.set_config("plan_cache_mode", "force_custom_plan", true())))
-    scope = Scope(principal, await key_ids(session, principal, search.question.metric_keys))
+    scope = Scope(principal, await key_ids(session, principal, search.question.metric_keys), goals=search.goals)
     found: list[Place] = []
     first = after.keys[0][0] if after and after.keys else VALUES
     for section in _sections(search.question.order, scope):
@@ -100,7 +101,7 @@ def _sections(order: tuple[Order, ...], scope: Scope) -> tuple[int, ...]:
     field = order[0].field
     if field.collection is None:
         return (VALUES,) if field.name in NEVER_NULL else (VALUES, ABSENT)
-    if field.collection == METRICS and field.name not in scope.key_ids:
+    if field.collection == METRICS and metric_key(field) not in scope.key_ids:
         return (ABSENT,)
     return (VALUES, SPECIALS, ABSENT) if field.collection in {METRICS, PARAMS} else (VALUES, ABSENT)
 
@@ -108,7 +109,8 @@ def _sections(order: tuple[Order, ...], scope: Scope) -> tuple[int, ...]:
 class _Key:
     """One key of the order: its table, if it has one, and how its section and value are read."""
 
-    def __init__(self, order: Order, number: int) -> None:
+    def __init__(self, order: Order, number: int, scope: Scope) -> None:
+        self.scope = scope
         self.field = order.field
         self.descending = order.descending
         self.is_first = number == 0
@@ -122,7 +124,7 @@ class _Key:
             return case((ATTRIBUTES[self.field.name].is_(None), ABSENT), else_=VALUES)
         if self.field.collection == PARAMS:
             return case((self.table.c.key.is_(None), ABSENT), (self.table.c.number.is_(None), SPECIALS), else_=VALUES)
-        value = value_of(self.field, self.table)
+        value = value_of(self.field, self.table, self.scope)
         if self.field.collection == METRICS:
             return case((value.is_(None), ABSENT), (value == NAN, SPECIALS), else_=VALUES)
         return case((value.is_(None), ABSENT), else_=VALUES)
@@ -135,7 +137,7 @@ class _Key:
             return _attribute(self.field)
         if self.field.collection == PARAMS:
             return self.table.c.number if section == VALUES else self._param_text(self.table)
-        value = value_of(self.field, self.table)
+        value = value_of(self.field, self.table, self.scope)
         return value if self.field.collection == METRICS else func.left(value, SORTED_LENGTH)
 
     def _param_text(self, table: FromClause) -> Column:
@@ -153,7 +155,7 @@ class _Key:
         if self.field.collection == PARAMS:
             return self.table.c.number.is_not(None) if section == VALUES else self.table.c.number.is_(None)
         if self.field.collection == METRICS:
-            value = value_of(self.field, self.table)
+            value = value_of(self.field, self.table, self.scope)
             return value < NAN if section == VALUES else value == NAN
         return true()
 
@@ -179,15 +181,15 @@ class _Page:
     def __init__(self, search: Search, scope: Scope, section: int) -> None:
         self.search = search
         self.section = section
-        self.keys = [_Key(order, number) for number, order in enumerate(search.question.order)]
-        self.scope = Scope(scope.principal, scope.key_ids, self._joined())
+        self.keys = [_Key(order, number, scope) for number, order in enumerate(search.question.order)]
+        self.scope = replace(scope, joined=self._joined(scope))
 
-    def _joined(self) -> dict[tuple[str, str], FromClause | None]:
+    def _joined(self, scope: Scope) -> dict[tuple[str, str], FromClause | None]:
         """The first key's table stands for conditions on the same key, too: inside, or known to be absent."""
         first = self.keys[0] if self.keys else None
         if first is None or first.field.collection is None:
             return {}
-        place = (first.field.collection, first.field.name)
+        place = scope.place_of(first.field)
         if self.section != ABSENT:
             return {place: first.table}
         # A summary can be absent (every value was NaN) where the key is present.
@@ -234,7 +236,7 @@ class _Page:
         for number, key in enumerate(self.keys):
             if key.table is None or (number == 0 and self.section == ABSENT):
                 continue
-            on = self.scope.row_of(str(key.field.collection), key.field.name, key.table)
+            on = self.scope.row_of(*self.scope.place_of(key.field), key.table)
             joined = joined.join(key.table, on, isouter=number > 0)
         return joined
 
@@ -256,12 +258,11 @@ class _Page:
             # Said of this table as well, although the join implies it, since the index begins with it.
             return and_(first.belongs(self.section), first.table.c.experiment_id == experiment)
         field = first.field
-        if field.collection == METRICS and field.name not in self.scope.key_ids:
+        if field.collection == METRICS and metric_key(field) not in self.scope.key_ids:
             return true()
-        other = TABLES[str(field.collection)].alias("absent")
-        present = exists().where(
-            self.scope.row_of(str(field.collection), field.name, other), value_of(field, other).is_not(None)
-        )
+        place = self.scope.place_of(field)
+        other = TABLES[place[0]].alias("absent")
+        present = exists().where(self.scope.row_of(*place, other), value_of(field, other, self.scope).is_not(None))
         return not_(present)
 
     def _columns(self) -> list[Column]:

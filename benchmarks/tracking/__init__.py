@@ -1,0 +1,1 @@
+"""Experiment Tracking beside a stock MLflow server."""

@@ -1,0 +1,83 @@
+"""Series for charts: which are wanted, how far each is reduced, and the answer."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlops_platform.contracts.tracking_metrics import SeriesMethod, SeriesRequest, SeriesX
+from mlops_platform.core.db.session import ReadSession
+from mlops_platform.core.errors import InvalidInput
+from mlops_platform.core.identity import Principal
+from mlops_platform.tracking.domain.keys import context_of, key_parts, read_key
+from mlops_platform.tracking.domain.series import PRESELECTED, Columns, buckets, largest_triangles, spelled
+from mlops_platform.tracking.repository import series
+from mlops_platform.tracking.repository.metrics import key_ids
+from mlops_platform.tracking.repository.series import Extent
+
+MAX_ANSWERED = 250_000
+"""Points of one answer, over all of its series."""
+
+
+async def read_series(session: ReadSession, principal: Principal, asked: SeriesRequest) -> list[dict[str, Any]]:
+    """The series that exist, in the order of the request, as `contracts.tracking_metrics.Series` describes them."""
+    keys = [read_key(key, f"keys[{number}]") for number, key in enumerate(dict.fromkeys(asked.keys))]
+    ids = await key_ids(session, principal, keys)
+    extents = await series.extents(session, principal, list(dict.fromkeys(asked.runs)), list(ids.values()))
+    _check_size(extents, asked.max_points)
+    by_time = asked.x is not SeriesX.STEP
+    short = [extent for extent in extents if extent.points <= asked.max_points]
+    long = [extent for extent in extents if extent.points > asked.max_points]
+    wanted = asked.max_points * (PRESELECTED if asked.method is SeriesMethod.LTTB else 1)
+    parts = buckets(wanted, has_nan=any(extent.has_nan for extent in long))
+    found = await series.whole(session, short, by_time=by_time) + await series.reduced(
+        session, long, parts, by_time=by_time
+    )
+    places = {(run_id, ids.get(key)): number for number, (run_id, key) in enumerate(_pairs(asked.runs, keys))}
+    found.sort(key=lambda each: places[each[0].run_id, each[0].key_id])
+    names = {number: key for key, number in ids.items()}
+    return await asyncio.to_thread(_answer, found, names, asked)
+
+
+def _pairs(runs: Sequence[str], keys: Sequence[str]) -> list[tuple[str, str]]:
+    return [(run_id, key) for run_id in dict.fromkeys(runs) for key in keys]
+
+
+def _check_size(extents: Sequence[Extent], max_points: int) -> None:
+    points = sum(min(extent.points, max_points) for extent in extents)
+    if points > MAX_ANSWERED:
+        raise InvalidInput.of(
+            "max_points",
+            f"{len(extents)} series of so many points are {points} points; one answer holds at most {MAX_ANSWERED}",
+            max_points,
+            hint=f"Ask for {max(4, MAX_ANSWERED // len(extents))} points of each, or for fewer runs or keys.",
+        )
+
+
+def _answer(
+    found: Sequence[tuple[Extent, Columns]], names: Mapping[int, str], asked: SeriesRequest
+) -> list[dict[str, Any]]:
+    starts: dict[str, int] = {}
+    for extent, columns in found:
+        first = int(min(columns.x, default=0))
+        starts[extent.run_id] = min(starts.get(extent.run_id, first), first)
+    answer = []
+    for extent, columns in found:
+        shown = columns
+        if asked.method is SeriesMethod.LTTB:
+            shown = largest_triangles(columns, asked.max_points)
+        x = [int(value) for value in shown.x]
+        if asked.x is SeriesX.RELATIVE_TIME:
+            x = [value - starts[extent.run_id] for value in x]
+        name, context = key_parts(names[extent.key_id])
+        answer.append(
+            {
+                "run_id": extent.run_id,
+                "key": name,
+                "context": context_of(context),
+                "points": extent.points,
+                "is_reduced": extent.points > len(x),
+                "x": x,
+                "y": spelled(shown.y),
+            }
+        )
+    return answer
