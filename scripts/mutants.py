@@ -1,0 +1,243 @@
+"""Mutation tests: break the code that must not break in many small ways, and see a test fail for each.
+
+    python -m scripts.mutants                 # every target of tests/mutants/targets.toml
+    python -m scripts.mutants identity guard  # those whose name contains one of the words
+
+Each mutant is run in a fork of this process, which has loaded the libraries and nothing of the platform; the mutant is
+put in the place of the module when the tests import it, so no file is written. A tool that rewrites functions alone
+(mutmut 3) would leave out what decides most here: the table of roles, decorated functions and the limits in constants.
+Survivors that no test can tell from the original are listed with a reason in tests/mutants/accepted.txt.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType
+from typing import IO, Any
+
+import pytest
+
+from scripts.mutations import Mutant, mutants
+
+ROOT = Path(__file__).parents[1]
+TARGETS = ROOT / "tests/mutants/targets.toml"
+ACCEPTED = ROOT / "tests/mutants/accepted.txt"
+_LIBRARIES = (
+    "alembic", "asyncpg", "cryptography.hazmat.primitives.ciphers.aead", "duckdb", "fastapi", "httpx2", "hypothesis",
+    "joserfc.jwt", "msgspec", "numpy", "obstore", "prometheus_client", "pyarrow", "redis.asyncio", "scipy.special",
+    "scipy.stats", "sqlalchemy.ext.asyncio", "structlog", "xdist.plugin", "xdist.scheduler",
+    # The lowest layer of the house, which imports no target.
+    "mlops_platform.contracts.ab_testing", "mlops_platform.contracts.pipelines", "mlops_platform.contracts.registry",
+)  # fmt: skip
+_CLEAN_EVERY = 40
+
+
+@dataclass(frozen=True)
+class Target:
+    """A module, and the tests that hold it."""
+
+    module: str
+    tests: list[str]
+    database: bool
+
+    @property
+    def path(self) -> Path:
+        return ROOT / "src" / (self.module.replace(".", "/") + ".py")
+
+
+@dataclass
+class Standing:
+    """The database server beside this process, which stands when the first target needs it."""
+
+    process: subprocess.Popen[str] | None = None
+    place: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> dict[str, str]:
+        if self.process is None:
+            command = [sys.executable, "-m", "tests.factories.standing"]
+            self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  # ours
+            self.place = json.loads(self._line())
+        return self.place
+
+    def clean(self) -> None:
+        """Drop the databases of sessions that have ended."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            self._line()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.communicate()
+
+    def _line(self) -> str:
+        out: IO[str] | None = self.process.stdout if self.process else None
+        return out.readline() if out else ""
+
+
+class _AsWorker:
+    """Tells the session where the database is, as the controller of parallel tests would."""
+
+    def __init__(self, place: dict[str, str]) -> None:
+        self._place = place
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: Any) -> None:
+        config.workerinput = {"workerid": "mutant", "postgres": self._place}
+        config.workeroutput = {}
+
+
+def main() -> None:
+    """Run the chosen targets; exit 1 when a mutant survives that is not accepted, or an accepted one does not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="parts of module names")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
+    options = parser.parse_args()
+    targets = [it for it in _targets() if not options.words or any(word in it.module for word in options.words)]
+    accepted = _accepted()
+    with _prepared() as standing:
+        is_clean = [_report(it, _survivors(it, standing, options.jobs), accepted.get(it.module, set())) for it in targets]
+    sys.exit(0 if all(is_clean) else 1)
+
+
+def _targets() -> list[Target]:
+    listed = tomllib.loads(TARGETS.read_text(encoding="utf-8"))["target"]
+    return [Target(one["module"], one["tests"], one.get("database", False)) for one in listed]
+
+
+def _accepted() -> dict[str, set[str]]:
+    """Names by module: a line with a module, lines of mutants below it, each with its reason further in."""
+    found: dict[str, set[str]] = {}
+    module = ""
+    for line in ACCEPTED.read_text(encoding="utf-8").splitlines():
+        text = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if text and not text.startswith("#") and indent == 0:
+            module = text
+        elif text and indent == 2:
+            found.setdefault(module, set()).add(text)
+    return found
+
+
+@contextlib.contextmanager
+def _prepared() -> Iterator[Standing]:
+    """The libraries in memory, a place for hypothesis that is not the developer's, and perhaps a server."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
+    os.chdir(ROOT)
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+    standing = Standing()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
+        try:
+            yield standing
+        finally:
+            standing.stop()
+
+
+def _survivors(target: Target, standing: Standing, jobs: int) -> tuple[list[Mutant], int]:
+    """The mutants with which all tests pass, and how many there were."""
+    place = standing.start() if target.database else {}
+    began = time.monotonic()
+    if _wait({_fork(target, None, place): None}, began + 600)[1]:
+        sys.exit(f"{target.module}: its tests fail as it stands: {' '.join(target.tests)}")
+    patience = max(20.0, 4 * (time.monotonic() - began))
+    survivors: list[Mutant] = []
+    running: dict[int, Mutant | None] = {}
+    count = 0
+    for mutant in mutants(target.path.read_text(encoding="utf-8"), str(target.path)):
+        count += 1
+        if len(running) >= jobs:
+            _collect(running, survivors, patience)
+        if target.database and count % _CLEAN_EVERY == 0:
+            standing.clean()
+        running[_fork(target, mutant.code, place)] = mutant
+    while running:
+        _collect(running, survivors, patience)
+    return sorted(survivors, key=lambda it: it.line), count
+
+
+def _collect(running: dict[int, Mutant | None], survivors: list[Mutant], patience: float) -> None:
+    pid, is_killed = _wait(running, time.monotonic() + patience)
+    mutant = running.pop(pid)
+    if not is_killed and mutant is not None:
+        survivors.append(mutant)
+
+
+def _wait(running: dict[int, Mutant | None], deadline: float) -> tuple[int, bool]:
+    """The next of the processes that ends, and whether a test failed. One that hangs has been noticed, too."""
+    while True:
+        for pid in running:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return pid, os.waitstatus_to_exitcode(status) != 0
+        if time.monotonic() > deadline:
+            pid = next(iter(running))
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return pid, True
+        time.sleep(0.01)
+
+
+def _fork(target: Target, code: CodeType | None, place: dict[str, str]) -> int:
+    pid = os.fork()
+    if pid:
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(pid, pid)  # here and there, whoever is first: its children end with it
+        return pid
+    with contextlib.suppress(PermissionError):
+        os.setpgid(0, 0)
+    if code is not None:
+        _put_in_place(target.module, code)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        if code is not None or stream == 0:
+            os.dup2(nowhere, stream)
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=short", "--no-header", "--durations=0", "--hypothesis-seed=0"]
+    options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]  # hypothesis is, on purpose
+    status = 1
+    try:
+        status = int(pytest.main([*options, *target.tests], plugins=[_AsWorker(place)]))
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _put_in_place(module: str, code: CodeType) -> None:
+    original = SourceFileLoader.get_code
+
+    def get_code(loader: SourceFileLoader, fullname: str) -> CodeType | None:
+        return code if fullname == module else original(loader, fullname)
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+
+
+def _report(target: Target, outcome: tuple[list[Mutant], int], accepted: set[str]) -> bool:
+    survivors, count = outcome
+    names = {mutant.name for mutant in survivors}
+    unexpected = [mutant for mutant in survivors if mutant.name not in accepted]
+    stale = sorted(accepted - names)
+    killed = count - len(survivors)
+    print(f"{target.module}: {count} mutants, {killed} killed, {len(survivors)} survived, {len(names & accepted)} accepted")
+    for mutant in unexpected:
+        print(f"  survived, line {mutant.line}: {mutant.name}")
+    for name in stale:
+        print(f"  accepted, but killed or gone: {name}")
+    sys.stdout.flush()
+    return not unexpected and not stale
+
+
+if __name__ == "__main__":
+    main()
