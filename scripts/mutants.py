@@ -27,15 +27,15 @@ from pathlib import Path
 from types import CodeType
 from typing import IO, Any
 
+import hypothesis
 import pytest
-
 from scripts.mutations import Mutant, mutants
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ROOT / "tests/mutants/targets.toml"
 ACCEPTED = ROOT / "tests/mutants/accepted.txt"
 _LIBRARIES = (
-    "alembic", "asyncpg", "cryptography.hazmat.primitives.ciphers.aead", "duckdb", "fastapi", "httpx2", "hypothesis",
+    "alembic", "asyncpg", "cryptography.hazmat.primitives.ciphers.aead", "duckdb", "fastapi", "httpx2",
     "joserfc.jwt", "msgspec", "numpy", "obstore", "prometheus_client", "pyarrow", "redis.asyncio", "scipy.special",
     "scipy.stats", "sqlalchemy.ext.asyncio", "structlog", "xdist.plugin", "xdist.scheduler",
     # The lowest layer of the house, which imports no target.
@@ -138,6 +138,8 @@ def _prepared() -> Iterator[Standing]:
     os.chdir(ROOT)
     for name in _LIBRARIES:
         importlib.import_module(name)
+    hypothesis.settings.register_profile("mutants", deadline=None)
+    hypothesis.settings.load_profile("mutants")
     standing = Standing()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
@@ -174,6 +176,7 @@ def _collect(running: dict[int, Mutant | None], survivors: list[Mutant], patienc
     mutant = running.pop(pid)
     if not is_killed and mutant is not None:
         survivors.append(mutant)
+        print(f"  survived, line {mutant.line}: {mutant.name}", file=sys.stderr, flush=True)
 
 
 def _wait(running: dict[int, Mutant | None], deadline: float) -> tuple[int, bool]:
@@ -206,6 +209,7 @@ def _fork(target: Target, code: CodeType | None, place: dict[str, str]) -> int:
         if code is not None or stream == 0:
             os.dup2(nowhere, stream)
     options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=short", "--no-header", "--durations=0", "--hypothesis-seed=0"]
+    options += [] if target.database else ["--noconftest"]  # which loads the whole platform
     options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]  # hypothesis is, on purpose
     status = 1
     try:
@@ -221,7 +225,7 @@ def _put_in_place(module: str, code: CodeType) -> None:
     def get_code(loader: SourceFileLoader, fullname: str) -> CodeType | None:
         return code if fullname == module else original(loader, fullname)
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code  # type: ignore[assignment]
 
 
 def _report(target: Target, outcome: tuple[list[Mutant], int], accepted: set[str]) -> bool:

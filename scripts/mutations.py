@@ -131,7 +131,9 @@ def _bool_op(node: ast.BoolOp) -> Iterator[ast.expr]:
 
 
 def _bin_op(node: ast.BinOp) -> Iterator[ast.expr]:
-    is_type = isinstance(node.op, ast.BitOr) and all(isinstance(side, ast.Name | ast.Constant) for side in (node.left, node.right))
+    is_type = isinstance(node.op, ast.BitOr) and all(
+        isinstance(side, ast.Name | ast.Constant) for side in (node.left, node.right)
+    )
     if (other := _ARITHMETIC.get(type(node.op))) and not is_type:
         yield ast.BinOp(node.left, other(), node.right)
 
