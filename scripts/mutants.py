@@ -121,7 +121,11 @@ def _apart(target: Target, standing: Standing, jobs: int, accepted: set[str]) ->
     sys.stdout.flush()
     pid = os.fork()
     if pid:
-        return os.waitpid(pid, 0)[1] == 0
+        try:
+            return os.waitpid(pid, 0)[1] == 0
+        except BaseException:
+            os.kill(pid, signal.SIGTERM)
+            raise
     is_clean = False
     try:
         if target.database:
@@ -165,6 +169,7 @@ def _prepared() -> Iterator[Standing]:
     """The libraries in memory, a place for hypothesis that is not the developer's, and perhaps a server."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
     os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and the processes of mutants end with us
     for name in _LIBRARIES:
         importlib.import_module(name)
     hypothesis.settings.register_profile("mutants", deadline=None)
@@ -180,14 +185,31 @@ def _prepared() -> Iterator[Standing]:
 
 def _survivors(target: Target, standing: Standing, jobs: int) -> tuple[list[Mutant], int]:
     """The mutants with which all tests pass, and how many there were."""
-    place = standing.place if target.database else {}
     began = time.monotonic()
-    if _wait({_fork(target, None, place): None}, began + 600)[1]:
+    if _wait({_fork(target, None, standing.place): None}, began + 600)[1]:
         print(f"{target.module}: its tests fail as it stands: {' '.join(target.tests)}")
         sys.exit(1)
     patience = max(20.0, 4 * (time.monotonic() - began))
     survivors: list[Mutant] = []
     running: dict[int, Mutant | None] = {}
+    try:
+        count = _run_all(target, standing, running, survivors, jobs=jobs, patience=patience)
+    finally:
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+    return sorted(survivors, key=lambda it: it.line), count
+
+
+def _run_all(
+    target: Target,
+    standing: Standing,
+    running: dict[int, Mutant | None],
+    survivors: list[Mutant],
+    *,
+    jobs: int,
+    patience: float,
+) -> int:
     count = 0
     for mutant in mutants(target.path.read_text(encoding="utf-8"), str(target.path)):
         count += 1
@@ -195,10 +217,10 @@ def _survivors(target: Target, standing: Standing, jobs: int) -> tuple[list[Muta
             _collect(running, survivors, patience)
         if target.database and count % _CLEAN_EVERY == 0:
             standing.clean()
-        running[_fork(target, mutant.code, place)] = mutant
+        running[_fork(target, mutant.code, standing.place)] = mutant
     while running:
         _collect(running, survivors, patience)
-    return sorted(survivors, key=lambda it: it.line), count
+    return count
 
 
 def _collect(running: dict[int, Mutant | None], survivors: list[Mutant], patience: float) -> None:
@@ -232,6 +254,7 @@ def _fork(target: Target, code: CodeType | None, place: dict[str, str]) -> int:
         return pid
     with contextlib.suppress(PermissionError):
         os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if code is not None:
         _put_in_place(target.module, code)
     nowhere = os.open(os.devnull, os.O_RDWR)

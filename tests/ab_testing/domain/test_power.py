@@ -91,6 +91,11 @@ class TestSampleSize:
             planned(**given_plan)
         assert [error.field for error in caught.value.errors] == [field]
 
+    @pytest.mark.parametrize("kind", [MetricKind.PROPORTION, MetricKind.MEAN])
+    def test_an_effect_of_zero_is_called_by_its_name(self, kind):
+        with pytest.raises(InvalidInput, match="must not be 0"):
+            planned(kind=kind, baseline=0.5, minimum_effect=0.0, standard_deviation=1.0)
+
     def test_a_tiny_effect_is_planned_while_its_units_can_be_written_down(self):
         plan = planned(kind=MetricKind.MEAN, minimum_effect=1e-5, standard_deviation=1.0)
         assert plan.units_per_variant == pytest.approx(2 * (1.959964 + 0.841621) ** 2 * 1e10, rel=1e-5)
