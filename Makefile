@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # Imports are compiled once at set-up; a machine that forbids bytecode would pay for it at every start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help up down demo test check bench clean setup-dev dev-up test-all lock format openapi
+.PHONY: help up down demo test check mutants coverage bench clean setup-dev dev-up test-all lock format openapi
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,15 @@ test: $(READY) ## the suite, faults and end-to-end included, against a real Post
 
 test-all: $(READY) ## test, plus the slow ones: whole corpora, gigabytes
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} -m "" tests
+
+coverage: $(READY) ## the suite once more, measured: which share of each package it runs (at least 90 %)
+	@rm -rf .coverage .coverage.*
+	@$(BIN)/python -m coverage run -m pytest -q -n $${PYTEST_WORKERS:-4} tests
+	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage json --quiet -o .coverage.json
+	@$(BIN)/python scripts/coverage_by_package.py .coverage.json
+
+mutants: $(READY) ## break authorisation, leases and statistics in small ways: a test must fail for each (hours)
+	@$(BIN)/python -m scripts.mutants
 
 bench: $(READY) ## measure the hot paths against a floor and print ratios
 	@$(BIN)/python -m benchmarks

@@ -15,7 +15,6 @@ from pydantic import SecretStr
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it carries no types
 
 from mlops_platform.core.auth.directory import Directory, NewCredential
-from mlops_platform.core.db import migrate
 from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.identity import PrincipalKind, ProjectId, Role, new_id
 from mlops_platform.core.settings import Settings, load_settings
@@ -24,9 +23,8 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.server.catalog import BY_NAME
 from mlops_platform.server.runtime import open_runtime
 from tests.factories import audited
-from tests.factories.embedded import embedded_server, server_directory
+from tests.factories.embedded import TEMPLATE, migrated_server
 
-TEMPLATE = "mlops"
 _WHOLE_PLATFORM = ("tests/e2e/", "tests/faults/")
 SECRET = "a secret for tests that is long enough: 0123456789abcdef"
 _OPENED = pytest.StashKey[ExitStack]()
@@ -45,17 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     opened = ExitStack()
-    base = opened.enter_context(server_directory())
-    server = embedded_server(base, max_connections=300)
-    opened.callback(server.stop)
-    address = server.start()
     config.stash[_OPENED] = opened
-    asyncio.run(migrate.upgrade(address.owner_dsn(TEMPLATE)))
-    config.stash[_PLACE] = {
-        "superuser": server.superuser_dsn("postgres"),
-        "owner": address.owner_dsn("DATABASE"),
-        "app": address.app_dsn("DATABASE"),
-    }
+    config.stash[_PLACE] = opened.enter_context(migrated_server())
 
 
 class OnOneWorker(LoadScopeScheduling):  # type: ignore[misc]

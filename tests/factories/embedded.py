@@ -1,5 +1,6 @@
 """Embedded PostgreSQL servers for tests, and connections to them."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import asyncpg
 
+from mlops_platform.core.db import migrate
 from mlops_platform.core.db.embedded.server import EmbeddedPostgres
 
+TEMPLATE = "mlops"
 _MEMORY = Path("/dev/shm")  # noqa: S108  # only through mkdtemp
 _ENOUGH_BYTES = 2 * 1024**3
 
@@ -42,6 +45,23 @@ def embedded_server(
         system_root=base / "system",
         system_user="nobody" if os.geteuid() == 0 else None,
     )
+
+
+@contextlib.contextmanager
+def migrated_server() -> Iterator[dict[str, str]]:
+    """A server with a migrated template to copy; the addresses by role, with DATABASE for the name of a copy."""
+    with server_directory() as base:
+        server = embedded_server(base, max_connections=300)
+        try:
+            address = server.start()
+            asyncio.run(migrate.upgrade(address.owner_dsn(TEMPLATE)))
+            yield {
+                "superuser": server.superuser_dsn("postgres"),
+                "owner": address.owner_dsn("DATABASE"),
+                "app": address.app_dsn("DATABASE"),
+            }
+        finally:
+            server.stop()
 
 
 @contextlib.asynccontextmanager

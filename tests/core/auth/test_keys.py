@@ -1,11 +1,20 @@
 import re
+import string
+import zlib
 
 import pytest
 
 from mlops_platform.core.auth.keys import is_key, key_digest, key_hint, make_key
 from mlops_platform.core.identity import PrincipalKind
 
+ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 EACH_KIND = pytest.mark.parametrize("kind", list(PrincipalKind))
+
+
+def checksum(body: str) -> str:
+    """The CRC-32 in six digits of base 62, as documented."""
+    value = zlib.crc32(body.encode())
+    return "".join(ALPHABET[value // 62**place % 62] for place in reversed(range(6)))
 
 
 class TestForm:
@@ -28,6 +37,21 @@ class TestForm:
     def test_other_text_is_no_key(self, text):
         assert not is_key(text)
 
+    @pytest.mark.parametrize(
+        "key", ["mlops_user_0123456789ABCDEFGHIJKLMNOP_41zVgk", "mlops_svc_abcdefghijklmnopqrstuvwxyz_0Iw7xU"]
+    )
+    def test_keys_of_former_versions_stay_keys(self, key):
+        assert is_key(key)
+
+    def test_a_right_checksum_does_not_make_a_key_of_other_text(self):
+        for body in ("mlops_admin_0123456789", "other", "user_0123456789", "mlops_user_ü"):
+            assert not is_key(f"{body}_{checksum(body)}")
+        assert is_key(f"mlops_user_0123456789_{checksum('mlops_user_0123456789')}")
+
+    def test_every_digit_of_the_alphabet_is_used(self):
+        used = {digit for _ in range(300) for digit in make_key(PrincipalKind.USER).split("_")[2]}
+        assert used == set(ALPHABET)
+
     def test_no_two_keys_are_alike(self):
         assert len({make_key(PrincipalKind.SERVICE) for _ in range(1000)}) == 1000
 
@@ -48,3 +72,8 @@ class TestWhatIsKept:
         assert key_digest(b"a", key) != key_digest(b"b", key)
         assert key_digest(b"a", key) != key_digest(b"a", key + " ")
         assert key.encode() not in key_digest(b"a", key)
+
+    def test_the_digest_is_hmac_sha256(self):
+        """RFC 4231, test case 2."""
+        expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        assert key_digest(b"Jefe", "what do ya want for nothing?").hex() == expected

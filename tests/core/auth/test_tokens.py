@@ -6,7 +6,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
-from mlops_platform.core.auth.tokens import AUDIENCE, ISSUER, LEEWAY_SECONDS, TokenClaims, read_token, sign_token
+from mlops_platform.core.auth.tokens import AUDIENCE, ISSUER, LEEWAY_SECONDS, TokenClaims, expiry, read_token, sign_token
 from mlops_platform.core.identity import new_id
 
 KEY = b"k" * 32
@@ -23,12 +23,35 @@ def part(value):
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
+def split_of(token):
+    """Head and body, and an empty text for the signature."""
+    head, body, _ = token.split(".")
+    return head, body, ""
+
+
 class TestGenuine:
     def test_a_signed_token_gives_its_id_until_its_end(self):
         token = sign_token(KEY, TokenClaims(ID, "p", NOW, NOW + timedelta(hours=1)))
         assert read_token(KEY, token, NOW) == ID
         assert read_token(KEY, token, NOW + timedelta(hours=1, seconds=LEEWAY_SECONDS - 1)) == ID
         assert read_token(KEY, token, NOW + timedelta(hours=1, seconds=LEEWAY_SECONDS + 1)) is None
+
+    def test_it_is_in_its_time_up_to_the_leeway_of_half_a_minute(self):
+        token = sign_token(KEY, TokenClaims(ID, "p", NOW, NOW + timedelta(hours=1)))
+        assert LEEWAY_SECONDS == 30
+        assert read_token(KEY, token, NOW + timedelta(hours=1, seconds=29)) == ID
+        assert read_token(KEY, token, NOW + timedelta(hours=1, seconds=31)) is None
+
+    def test_it_states_whose_it_is_and_from_when_to_when(self):
+        token = sign_token(KEY, TokenClaims(ID, "p", NOW, NOW + timedelta(hours=1)))
+        head, body, _ = (json.loads(base64.urlsafe_b64decode(it + "==")) if it else None for it in split_of(token))
+        start = int(NOW.timestamp())
+        assert head == {"alg": "HS256", "typ": "JWT"}
+        platform = "mlops-platform"
+        assert body == {"iss": platform, "aud": platform, "sub": "p", "jti": ID, "iat": start, "exp": start + 3600}
+
+    def test_it_ends_as_many_seconds_after_now_as_were_asked_for(self):
+        assert expiry(NOW, 90.0) == NOW + timedelta(seconds=90)
 
     def test_the_forger_of_these_tests_would_succeed_with_everything_right(self):
         assert read_token(KEY, forged(), NOW) == ID
@@ -76,6 +99,9 @@ class TestForged:
             {"jti": 7},
             {"jti": "short"},
             {"jti": ["x" * 32]},
+            {"jti": ["x"] * 32},
+            {"jti": "x" * 31},
+            {"jti": "x" * 33},
         ],
     )
     def test_a_claim_that_is_wrong_or_missing_is_refused(self, change):
