@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlops_platform.core.errors import ContentTooLarge, FieldError, InvalidInput
@@ -44,13 +44,14 @@ class Points:
 def read_points(body: Any, *, now: datetime) -> Points:
     """The points of a body: one flat object, or a list of them. Raises `InvalidInput` that names the field."""
     points = Points()
+    checked: set[str] = set()
     if isinstance(body, dict):
-        _read_one(body, points, "", now)
+        _read_one(body, points, "", now=now, checked=checked)
     elif isinstance(body, list):
         for index, item in enumerate(body):
             if not isinstance(item, dict):
                 raise InvalidInput.of(f"[{index}]", 'must be an object such as {"accuracy": 0.95, "step": 100}', item)
-            _read_one(item, points, f"[{index}].", now)
+            _read_one(item, points, f"[{index}].", now=now, checked=checked)
     else:
         raise InvalidInput.of("body", 'must be an object such as {"accuracy": 0.95, "step": 100}, or a list of them', body)
     if not points:
@@ -58,7 +59,8 @@ def read_points(body: Any, *, now: datetime) -> Points:
     return points
 
 
-def _read_one(body: dict[str, Any], points: Points, where: str, now: datetime) -> None:
+def _read_one(body: dict[str, Any], points: Points, where: str, *, now: datetime, checked: set[str]) -> None:
+    """Add the points of one object. `checked` are the keys that an object before it had."""
     step = body.get("step", 0)
     if type(step) is not int or not -STEP_LIMIT <= step < STEP_LIMIT:
         raise InvalidInput.of(f"{where}step", "must be an integer of 64 bits", step)
@@ -71,7 +73,10 @@ def _read_one(body: dict[str, Any], points: Points, where: str, now: datetime) -
     suffix = make_key("", read_context(context, f"{where}context")) if is_context else ""
     for key, value in body.items():
         if key not in {"step", "timestamp"} and not (is_context and key == "context"):
-            points.values.append(_read_value(key, value, where))
+            if key not in checked:
+                _check_key(key, value, where)
+                checked.add(key)
+            points.values.append(value if type(value) is float else _read_value(key, value, where))
             points.keys.append(key + suffix)
     if len(points.keys) > MAX_POINTS:
         raise ContentTooLarge(f"The body holds more than {MAX_POINTS} points; send it in parts.")
@@ -81,15 +86,16 @@ def _read_one(body: dict[str, Any], points: Points, where: str, now: datetime) -
     points.arrived += [given is None] * added
 
 
-def _read_value(key: str, value: Any, where: str) -> float:
-    kind = type(value)
+def _check_key(key: str, value: Any, where: str) -> None:
     if KEY.fullmatch(key) is None:
         raise InvalidInput(
             f"{where}{key[:60]!r}: a metric key has 1 to 250 characters and no control characters",
             errors=[FieldError(f"{where}{key[:60]}", "must have 1 to 250 characters and no control characters", value)],
         )
-    if kind is float:
-        return float(value)
+
+
+def _read_value(key: str, value: Any, where: str) -> float:
+    kind = type(value)
     if kind is int:
         try:
             return float(value)
@@ -111,7 +117,7 @@ def read_timestamp(value: Any, where: str = "") -> datetime:
     if type(value) is int:
         if not EARLIEST_MS <= value <= LATEST_MS:
             raise InvalidInput.of(f"{where}timestamp", f"is not milliseconds since 1970{_unit(value)}", value)
-        return datetime.fromtimestamp(value // 1000, UTC).replace(microsecond=value % 1000 * 1000)
+        return EPOCH + timedelta(milliseconds=value)
     read = _read_rfc3339(value)
     if read is None:
         raise InvalidInput.of(f"{where}timestamp", f"must be {_FORMS}{_number_in_disguise(value)}", value)
