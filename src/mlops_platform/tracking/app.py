@@ -4,8 +4,9 @@ from contextlib import AbstractAsyncContextManager
 
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.work.runtime import Runtime
-from mlops_platform.tracking.endpoints import artifacts, experiments, metrics, runs, search
+from mlops_platform.tracking.endpoints import artifacts, experiments, metrics, run_life, runs, search
 from mlops_platform.tracking.service.ingest import MetricIngest
+from mlops_platform.tracking.tasks import DUTIES
 
 
 def _state(runtime: Runtime) -> AbstractAsyncContextManager[MetricIngest]:
@@ -16,7 +17,15 @@ SERVICE = Service(
     name="experiment-tracking",
     title="Experiment Tracking",
     description="Experiments, runs, parameters, metrics and artifacts: what was tried, with what, and how it went.",
-    routers=(experiments.router, search.router, runs.router, metrics.router, artifacts.router),
+    routers=(
+        experiments.router,
+        search.router,
+        runs.router,
+        run_life.router,
+        metrics.router,
+        artifacts.router,
+    ),
+    duties=DUTIES,
     hot_routes=metrics.HOT_ROUTES,
     state=_state,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, insert, or_, select, true, update
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -20,9 +20,10 @@ SHARDS = 8
 
 
 def readable(principal: Principal) -> ColumnElement[bool]:
-    """The condition on `experiments` for what the principal may read by its name."""
+    """The condition on `experiments` for what the principal may read by its name; what is being removed is gone."""
     allowed = names_allowed(principal, EXPERIMENTS_READ, experiments.c.name)
-    return true() if allowed is None else allowed
+    present = experiments.c.purged_at.is_(None)
+    return present if allowed is None else and_(present, allowed)
 
 
 class ExperimentReader:

@@ -55,6 +55,14 @@ class RunReader:
             found[row.run_id].metrics[row.key] = row.last_value
         return found
 
+    async def children(self, run_id: str, *, after: str | None, limit: int) -> Sequence[Record]:
+        """The live runs below this one, in the order of their making, in whatever experiments they are."""
+        mine = visible_to(self._principal, runs).join(experiments, experiments.c.id == runs.c.experiment_id)
+        statement = mine.where(runs.c.parent_run_id == run_id, runs.c.deleted_at.is_(None), readable(self._principal))
+        if after is not None:
+            statement = statement.where(runs.c.id > after)
+        return await self._session.all(statement.order_by(runs.c.id).limit(limit))
+
     async def params(self, run_id: str, keys: Collection[str]) -> dict[str, Param]:
         """Those parameters that the run has."""
         rows = await self._session.all(
@@ -124,6 +132,14 @@ class RunRepository(RunReader):
         ]
         statement = upsert(run_params).values(rows).on_conflict_do_nothing().returning(run_params.c.key)
         return {row.key for row in await self._session.all(statement)} if rows else set()
+
+    async def correct_param(self, run_id: str, param: Param) -> None:
+        """Replace the value of one that is there."""
+        mine = in_project(self._principal, run_params)
+        values = {"kind": param.kind.value, "text": param.text, "number": param.number}
+        await self._session.execute(
+            update(run_params).where(mine, run_params.c.run_id == run_id, run_params.c.key == param.key).values(values)
+        )
 
     async def change_tags(self, experiment_id: str, run_id: str, changes: Mapping[str, str | None]) -> None:
         """Set those with a value, remove the others."""
