@@ -4,7 +4,17 @@ from contextlib import AbstractAsyncContextManager
 
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.work.runtime import Runtime
-from mlops_platform.tracking.endpoints import artifacts, experiments, metrics, run_life, runs, search
+from mlops_platform.tracking.endpoints import (
+    artifacts,
+    collaboration,
+    experiments,
+    folders,
+    metrics,
+    run_life,
+    run_transfer,
+    runs,
+    search,
+)
 from mlops_platform.tracking.service.ingest import MetricIngest
 from mlops_platform.tracking.tasks import DUTIES
 
@@ -18,10 +28,13 @@ SERVICE = Service(
     title="Experiment Tracking",
     description="Experiments, runs, parameters, metrics and artifacts: what was tried, with what, and how it went.",
     routers=(
+        folders.router,
         experiments.router,
         search.router,
         runs.router,
         run_life.router,
+        run_transfer.router,
+        collaboration.router,
         metrics.router,
         artifacts.router,
     ),

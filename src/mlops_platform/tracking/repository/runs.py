@@ -87,15 +87,18 @@ class RunReader:
         return await self._session.all(statement.order_by(run_metrics.c.run_id, metric_keys.c.name))
 
     def _named(self, run_id: str, experiment_id: str | None) -> Select[Any]:
-        statement = (
+        statement = self._with_experiment().where(runs.c.id == run_id)
+        return statement if experiment_id is None else statement.where(runs.c.experiment_id == experiment_id)
+
+    def _with_experiment(self) -> Select[Any]:
+        return (
             visible_to(self._principal, runs)
             .join(experiments, experiments.c.id == runs.c.experiment_id)
             .add_columns(
                 experiments.c.name.label("experiment_name"), experiments.c.deleted_at.label("experiment_deleted_at")
             )
-            .where(runs.c.id == run_id, readable(self._principal))
+            .where(readable(self._principal))
         )
-        return statement if experiment_id is None else statement.where(runs.c.experiment_id == experiment_id)
 
 
 class RunRepository(RunReader):
@@ -111,7 +114,27 @@ class RunRepository(RunReader):
 
     async def hold(self, run_id: str, *, experiment_id: str | None = None) -> Record | None:
         """The row, held until the commit."""
-        return await self._session.first(self._named(run_id, experiment_id).with_for_update(of=runs))
+        statement = self._named(run_id, experiment_id).with_for_update(of=runs)
+        row = await self._session.first(statement)
+        if row is None:
+            await self._lock([run_id])
+            row = await self._session.first(statement)
+        return row
+
+    async def hold_each(self, run_ids: Collection[str]) -> Sequence[Record]:
+        """These rows, held until the commit; in one order, so that two requests over the same runs never deadlock."""
+        await self._lock(run_ids)
+        return await self._session.all(self._with_experiment().where(runs.c.id.in_(run_ids)).order_by(runs.c.id))
+
+    async def _lock(self, run_ids: Collection[str]) -> None:
+        """Without the join: a row that was moved while we waited no longer fits the experiment that the join had found."""
+        mine = visible_to(self._principal, runs).with_only_columns(runs.c.id).where(runs.c.id.in_(run_ids))
+        await self._session.all(mine.order_by(runs.c.id).with_for_update())
+
+    async def change_each(self, run_ids: Collection[str], values: Mapping[str, Any]) -> None:
+        """The same change to each."""
+        mine = in_project(self._principal, runs)
+        await self._session.execute(update(runs).where(mine, runs.c.id.in_(run_ids)).values(values))
 
     async def change(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Change columns."""
