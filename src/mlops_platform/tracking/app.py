@@ -7,6 +7,7 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.endpoints import (
     artifacts,
     collaboration,
+    compare,
     experiments,
     folders,
     metrics,
@@ -35,6 +36,7 @@ SERVICE = Service(
         run_life.router,
         run_transfer.router,
         collaboration.router,
+        compare.router,
         metrics.router,
         artifacts.router,
     ),

@@ -43,6 +43,12 @@ class RunReader:
         by_id = {row.id: row for row in found}
         return [by_id[run_id] for run_id in run_ids if run_id in by_id]
 
+    async def readable_runs(self, run_ids: Sequence[str]) -> list[Record]:
+        """Those of them that the principal may read by their experiment's name, in this order."""
+        found = await self._session.all(self._with_experiment().where(runs.c.id.in_(run_ids)))
+        by_id = {row.id: row for row in found}
+        return [by_id[run_id] for run_id in run_ids if run_id in by_id]
+
     async def data(self, run_ids: Collection[str], selection: Selection | None = None) -> dict[str, RunData]:
         """What hangs on these runs, as far as it is wanted."""
         selection = selection or Selection()
