@@ -22,7 +22,16 @@ async def _tracking(caller: Caller) -> Place:
     experiment_id = await tracking.an_experiment(caller)
     run_id = await tracking.a_run(caller, experiment_id, metrics={"loss": 0.5})
     await caller.http.put(f"/api/runs/{run_id}/artifacts/model.bin", content=b"weights")
-    return {"experiment_id": experiment_id, "run_id": run_id, "key": "loss", "path": "model.bin"}
+    view = await caller.http.post(f"/api/experiments/{experiment_id}/views", json={"name": "best"})
+    comment = await caller.http.post(f"/api/runs/{run_id}/comments", json={"text": "look, @grace"})
+    return {
+        "experiment_id": experiment_id,
+        "run_id": run_id,
+        "key": "loss",
+        "path": "model.bin",
+        "view_id": view.json()["id"],
+        "comment_id": comment.json()["id"],
+    }
 
 
 async def _features(caller: Caller) -> Place:
@@ -53,10 +62,16 @@ _MAKERS: dict[str, Callable[[Caller], Awaitable[Place]]] = {
 PROJECT = "THE-PROJECT"
 _URN = f"urn:mlops:{PROJECT}:training-set:11111111111111111111111111111111"
 _ROW = features.a_row(hours=2)
+_BEAT = {"writer": "trainer-1", "heartbeat_seconds": 60}
+_SEARCH = {"experiment_ids": ["0" * 31 + "1"], "filter": "metrics.loss > 0"}
 # Where the schema alone does not say what makes sense together.
 BODIES: dict[tuple[str, str, str], Any] = {
     ("experiment-tracking", "POST", "/api/runs/{run_id}/inputs"): {"inputs": [_URN]},
     ("experiment-tracking", "POST", "/api/experiments/{experiment_id}/runs/{run_id}/inputs"): {"inputs": [_URN]},
+    ("experiment-tracking", "POST", "/api/runs/{run_id}/heartbeat"): _BEAT,
+    ("experiment-tracking", "POST", "/api/experiments/{experiment_id}/runs/{run_id}/heartbeat"): _BEAT,
+    ("experiment-tracking", "POST", "/api/runs/bulk"): {"action": "delete", "search": _SEARCH},
+    ("experiment-tracking", "POST", "/api/compare"): {"search": _SEARCH, "summary": "max"},
     ("model-registry", "PUT", "/api/models/{name}/aliases/{alias}"): {"version": "1"},
     ("feature-store", "POST", "/api/feature-sets/{name}/rows"): {"rows": [_ROW]},
     ("feature-store", "POST", "/api/features/serve"): {"entities": ["user_123"], "features": ["age"]},

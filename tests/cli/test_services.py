@@ -27,6 +27,35 @@ class TestRuns:
         assert (await mlops("experiment", "delete", "churn", "--yes")).code == 0
         assert (await mlops("experiment", "show", "churn")).code == 3
 
+    async def test_experiments_are_put_away_brought_back_and_removed_for_ever(self, mlops):
+        made = (await mlops("experiment", "create", "team/churn", "-q")).out.strip()
+        tree = (await mlops("experiment", "tree", "-o", "json")).json
+        assert [(line["path"], line["is_folder"], line["experiments"]) for line in tree] == [("team", True, 1)]
+        assert (await mlops("experiment", "archive", "team/churn", "-o", "json")).json["archived_at"]
+        assert (await mlops("experiment", "restore", made, "-o", "json")).json["archived_at"] is None
+        assert (await mlops("experiment", "purge", made, "-o", "json")).json["is_preview"] is True
+        assert (await mlops("experiment", "purge", made, "--confirm", "churn")).code == 1
+        assert (await mlops("experiment", "purge", made, "--confirm", "team/churn")).code == 0
+        assert (await mlops("experiment", "show", made)).code == 3
+
+    async def test_runs_are_compared_corrected_copied_moved_and_talked_about(self, mlops):
+        await mlops("experiment", "create", "kept")
+        ids = [
+            (await mlops("run", "create", "churn", "--name", "v0.1", "--param", f"lr={lr}", "-q")).out.strip()
+            for lr in (0.1, 0.2)
+        ]
+        rows = (await mlops("run", "compare", *ids, "-o", "json")).json
+        assert rows == [{"field": "params.lr", ids[0]: 0.1, ids[1]: 0.2}]
+        table = (await mlops("run", "compare", *ids)).out
+        assert f"v0.1 ({ids[0][-6:]})" in table
+        corrected = await mlops("run", "correct", ids[0], "lr=0.3", "--reason", "a slip", "-o", "json")
+        assert corrected.json["parameters"] == {"lr": 0.3}
+        await mlops("run", "finish", ids[0])
+        copy = (await mlops("run", "copy", ids[0], "kept", "--name", "best", "-o", "json")).json
+        assert (copy["run_name"], copy["parameters"]) == ("best", {"lr": 0.3})
+        assert (await mlops("run", "move", ids[1], "kept", "-o", "json")).json["experiment_id"] == copy["experiment_id"]
+        assert (await mlops("run", "comment", ids[0], "good, @grace", "-o", "json")).json["mentions"] == ["grace"]
+
     async def test_nothing_to_sync_is_no_error(self, mlops):
         assert (await mlops("run", "sync", "-o", "json")).json == {"delivered": 0, "remaining": 0}
 

@@ -48,3 +48,48 @@ def delete(
     with connect() as platform:
         platform.tracking.delete_experiment(experiment)
     out.say(f"{experiment} is deleted.")
+
+
+@command(app, "tree", examples=["mlops experiment tree", "mlops experiment tree vision/cats"])
+def tree(
+    out: Printer,
+    path: Annotated[str, typer.Argument(help="A folder: the part of names before a slash.")] = "",
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 1000,
+) -> None:
+    """Show one level of the folders that names with slashes make."""
+    with connect() as platform:
+        columns = {
+            "PATH": "path",
+            "FOLDER": "is_folder",
+            "EXPERIMENTS": "experiments",
+            "RUNS": "runs",
+            "ID": "experiment_id",
+        }
+        out.many(platform.tracking.folder(path, limit=limit), columns)
+
+
+@command(app, "archive", examples=["mlops experiment archive churn"])
+def archive(out: Printer, experiment: Experiment) -> None:
+    """Put an experiment away: read as ever, not listed, no new runs."""
+    with connect() as platform:
+        out.one(platform.tracking.archive_experiment(experiment), name="id")
+
+
+@command(app, "restore", examples=["mlops experiment restore 0198c0ffee00700080000000deadbeef"])
+def restore(out: Printer, experiment_id: Annotated[str, typer.Argument(help="Its id.", show_default=False)]) -> None:
+    """Bring a deleted or archived experiment back."""
+    with connect() as platform:
+        out.one(platform.tracking.restore_experiment(experiment_id), name="id")
+
+
+@command(app, "purge", examples=["mlops experiment purge 0198c0ffee00700080000000deadbeef --confirm churn"])
+def purge(
+    out: Printer,
+    experiment_id: Annotated[str, typer.Argument(help="Its id.", show_default=False)],
+    confirm_name: Annotated[
+        str | None, typer.Option("--confirm", help="Its name, to remove it for ever. Absent: only say what would go.")
+    ] = None,
+) -> None:
+    """Say what removing an experiment for ever would remove, or remove it."""
+    with connect() as platform:
+        out.one(platform.tracking.purge_experiment(experiment_id, confirm=confirm_name), name="experiment_id")

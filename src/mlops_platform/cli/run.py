@@ -130,3 +130,80 @@ def sync(out: Printer) -> None:
         out.one({"delivered": delivered, "remaining": remaining}, name="remaining")
     if remaining:
         raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+Target = Annotated[str, typer.Argument(help="The experiment it goes to: name or id.", show_default=False)]
+
+
+@command(app, "move", examples=["mlops run move 0198c0ffee00700080000000deadbeef archive/churn"])
+def move(out: Printer, run_id: RunId, experiment: Target) -> None:
+    """Give a run to another experiment."""
+    with connect() as platform:
+        out.one(platform.tracking.move_run(run_id, experiment), name="id")
+
+
+@command(app, "copy", examples=["mlops run copy 0198c0ffee00700080000000deadbeef reference --name best-of-2026"])
+def copy(
+    out: Printer,
+    run_id: RunId,
+    experiment: Target,
+    name: Annotated[str | None, typer.Option(help="Absent: that of the original.")] = None,
+) -> None:
+    """Copy a run that has ended, with its points and artifacts."""
+    options = {"run_name": name} if name else {}
+    with connect() as platform:
+        out.one(platform.tracking.copy_run(run_id, experiment, **options), name="id")
+
+
+@command(
+    app,
+    "correct",
+    examples=["mlops run correct 0198c0ffee00700080000000deadbeef lr=0.1 --reason 'was logged as a percentage'"],
+)
+def correct(
+    out: Printer,
+    run_id: RunId,
+    param: Annotated[str, typer.Argument(help="key=value, the value as it should have been.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the audit.", show_default=False)],
+) -> None:
+    """Correct a parameter that was logged wrong."""
+    [(key, value)] = pairs([param], "PARAM").items()
+    with connect() as platform:
+        out.one(platform.tracking.correct_param(run_id, key, value, reason=reason), name="id")
+
+
+@command(
+    app,
+    "compare",
+    examples=["mlops run compare 0198c0ffee00700080000000deadbeef 0198c0ffee00700080000000deadbee0 --target accuracy"],
+)
+def compare(
+    out: Printer,
+    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs.", show_default=False)],
+    target: Annotated[str | None, typer.Option(help="A metric: how do parameters correlate with it?")] = None,
+) -> None:
+    """Show the parameters in which runs differ, and their metrics, a run in each column."""
+    options = {"target": target} if target else {}
+    with connect() as platform:
+        found = platform.tracking.compare(run_ids, **options)
+    names = [run.run_name for run in found.runs]
+    # Two runs may have one name; columns may not. A row is keyed by ids, since a name may hold a dot.
+    columns = {
+        name if names.count(name) == 1 else f"{name} ({run.id[-6:]})": run.id
+        for name, run in zip(names, found.runs, strict=True)
+    }
+    rows = [("params." + each.key, each.values) for each in found.params]
+    rows += [("metrics." + each.key, each.values) for each in found.metrics]
+    lines = [{"field": field, **dict(zip(columns.values(), values, strict=True))} for field, values in rows]
+    out.many(lines, {"FIELD": "field", **columns})
+
+
+@command(app, "comment", examples=["mlops run comment 0198c0ffee00700080000000deadbeef 'Overfits, @grace?'"])
+def comment(
+    out: Printer,
+    run_id: RunId,
+    text: Annotated[str, typer.Argument(help="Markdown; @name mentions somebody.", show_default=False)],
+) -> None:
+    """Comment on a run."""
+    with connect() as platform:
+        out.one(platform.tracking.comment(run_id, text), name="id")

@@ -25,6 +25,7 @@ MAX_TAG_VALUE = 8000
 MAX_NOTES = 100_000
 MAX_EXPERIMENTS = 200
 MAX_ORDER_KEYS = 4
+MAX_REASON = 2000
 
 
 def _no_control_characters(value: str) -> str:
@@ -73,6 +74,16 @@ Urn = Annotated[
 """`urn:mlops:<project>:<kind>:<name or id>`."""
 
 
+HeartbeatSeconds = Annotated[int, Field(ge=5, le=604_800, examples=[60])]
+"""How long a run may be silent before it counts as dead."""
+
+Writer = Annotated[Label, AfterValidator(_no_control_characters), Field(examples=["trainer-1:4711:9f3a"])]
+"""Names one process that writes a run: unique to it, and telling to people."""
+
+RetentionDays = Annotated[int, Field(ge=1, le=36_500, examples=[30])]
+"""For how many days a deleted run can be restored."""
+
+
 class RunStatus(StrEnum):
     """Where a run stands."""
 
@@ -97,14 +108,18 @@ class ExperimentCreate(Contract):
     name: ExperimentName
     description: Description | None = None
     tags: KeyValueTags = Field(default_factory=dict)
+    owner: Label | None = None
+    retention_days: RetentionDays | None = None
 
 
 class ExperimentUpdate(Contract):
-    """What to change; a field that is left out stays. A tag that is null is removed."""
+    """What to change; a field that is left out stays. A tag that is null is removed, and `retention_days` of 0."""
 
     name: ExperimentName | None = None
     description: Description | None = None
     tags: TagChanges = Field(default_factory=dict)
+    owner: Label | None = None
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
 
 
 class Experiment(Answer):
@@ -120,6 +135,10 @@ class Experiment(Answer):
     created_at: Timestamp
     updated_at: Timestamp
     deleted_at: Timestamp | None = None
+    owner: str | None = None
+    archived_at: Timestamp | None = None
+    retention_days: int | None = None
+    baseline_run_id: Id | None = None
 
 
 class RunCreate(Contract):
@@ -133,10 +152,16 @@ class RunCreate(Contract):
     start_time: Timestamp | None = None
     status: RunStatus = RunStatus.RUNNING
     notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
+    group: Label | None = None
+    heartbeat_seconds: HeartbeatSeconds | None = None
+    writer: Writer | None = None
 
 
 class RunUpdate(Contract):
-    """What to change; a field that is left out stays. A final status sets `end_time` when none is given."""
+    """What to change; a field that is left out stays. A final status sets `end_time` when none is given.
+
+    An empty `group` takes the run out of its group. With `writer` the change is refused when another one writes the run.
+    """
 
     run_name: RunName | None = None
     status: RunStatus | None = None
@@ -144,6 +169,9 @@ class RunUpdate(Contract):
     end_time: Timestamp | None = None
     notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
     tags: TagChanges = Field(default_factory=dict)
+    group: Annotated[Text, Field(max_length=250)] | None = None
+    status_reason: Annotated[Text, Field(max_length=MAX_REASON)] | None = None
+    writer: Writer | None = None
 
 
 class Run(Answer):
@@ -165,6 +193,9 @@ class Run(Answer):
     created_at: Timestamp
     updated_at: Timestamp
     deleted_at: Timestamp | None = None
+    group: str | None = None
+    status_reason: str | None = None
+    heartbeat_seconds: int | None = None
 
 
 class Params(Contract):

@@ -1,6 +1,6 @@
 """Everything that can go wrong in Experiment Tracking."""
 
-from mlops_platform.core.errors import Conflict, NotFound
+from mlops_platform.core.errors import Conflict, ContentTooLarge, DependencyUnavailable, InvalidInput, NotFound
 
 
 class ExperimentNotFound(NotFound):
@@ -94,3 +94,101 @@ class RunStateConflict(Conflict):
 
     code = "run_state_conflict"
     title = "Not a possible next status"
+
+
+class ExperimentArchived(Conflict):
+    """The experiment is archived: read as ever, and given no new runs."""
+
+    code = "experiment_archived"
+    title = "Experiment archived"
+
+    @classmethod
+    def of(cls, experiment_id: str) -> "ExperimentArchived":
+        return cls(
+            f"The experiment {experiment_id!r} is archived and takes no new runs.",
+            hint=f"POST /api/experiments/{experiment_id}/restore brings it back.",
+        )
+
+
+class RunHeld(Conflict):
+    """Another process writes the run."""
+
+    code = "run_held"
+    title = "Another writer has the run"
+
+
+class RunNotRunning(Conflict):
+    """The run has ended, or was never started: a heartbeat is nothing to it."""
+
+    code = "run_not_running"
+    title = "The run is not running"
+
+
+class LeaseNotFound(NotFound):
+    """Nobody has said that he writes the run."""
+
+    code = "lease_not_found"
+    title = "No writer"
+
+
+class ParamNotFound(NotFound):
+    """The run has no parameter of this key."""
+
+    code = "param_not_found"
+    title = "Parameter not found"
+
+
+class TooManyRuns(ContentTooLarge):
+    """More runs than one request may change."""
+
+    code = "too_many_runs"
+    title = "Too many runs at once"
+
+
+class RunTooLarge(ContentTooLarge):
+    """The run has more metric points than one request copies."""
+
+    code = "run_too_large"
+    title = "The run is too large to copy"
+
+
+class CommentNotFound(NotFound):
+    """The run has no such comment."""
+
+    code = "comment_not_found"
+    title = "Comment not found"
+
+
+class ViewNotFound(NotFound):
+    """No saved view has this id in the project."""
+
+    code = "view_not_found"
+    title = "View not found"
+
+
+class ViewNameTaken(Conflict):
+    """Another view of the experiment has the name."""
+
+    code = "view_name_taken"
+    title = "View name taken"
+
+
+class PurgeNotConfirmed(Conflict):
+    """What cannot be undone needs its name repeated."""
+
+    code = "purge_not_confirmed"
+    title = "Not confirmed"
+
+
+class PackageMissing(InvalidInput):
+    """The server lacks a Python package that the request needs. Trying again does not help, so this is no 503."""
+
+    code = "package_missing"
+    title = "A Python package is missing on the server"
+
+
+class AnalysisFailed(DependencyUnavailable):
+    """The analysis took too long, or more memory than there is."""
+
+    code = "analysis_failed"
+    title = "The analysis did not finish"

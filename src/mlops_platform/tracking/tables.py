@@ -53,6 +53,12 @@ experiments = Table(
     created_column(),
     Column("updated_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),
+    Column("owner", Text),
+    Column("archived_at", UtcTime),
+    # From here on nobody sees it; its runs are removed in the background, and the row last.
+    Column("purged_at", UtcTime),
+    Column("retention_days", Integer),
+    Column("baseline_run_id", HexId),
     Index("experiments_live_name_key", "project_id", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
     Index("experiments_name_idx", "project_id", "name", "id"),
     Index("experiments_tags_idx", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
@@ -75,6 +81,9 @@ runs = Table(
     created_column(),
     Column("updated_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),
+    Column("group_name", sorted_text()),
+    Column("status_reason", Text),
+    Column("heartbeat_seconds", Integer),
     CheckConstraint("status IN ('SCHEDULED', 'RUNNING', 'FINISHED', 'FAILED', 'KILLED')", name="status"),
 )
 
@@ -87,6 +96,9 @@ Index("runs_user_idx", runs.c.project_id, runs.c.experiment_id, runs.c.user_name
 Index("runs_start_idx", runs.c.project_id, runs.c.experiment_id, runs.c.start_time, runs.c.id, **_LIVE)
 Index("runs_end_idx", runs.c.project_id, runs.c.experiment_id, runs.c.end_time, runs.c.id, **_LIVE)
 Index("runs_parent_idx", runs.c.project_id, runs.c.parent_run_id, postgresql_where=runs.c.parent_run_id.is_not(None))
+
+Index("runs_group_idx", runs.c.project_id, runs.c.experiment_id, runs.c.group_name, runs.c.id, **_LIVE)
+Index("runs_deleted_idx", runs.c.deleted_at, postgresql_where=runs.c.deleted_at.is_not(None))
 
 run_counts = Table(
     "run_counts",
@@ -218,4 +230,62 @@ metric_points = Table(
         unique=True,
         postgresql_where=text("arrived"),
     ),
+)
+
+# Who writes a run, apart from the run: a heartbeat then touches one narrow row, and none of the indexes of `runs`.
+run_leases = Table(
+    "run_leases",
+    METADATA,
+    project_column(),
+    Column("run_id", HexId, ForeignKey("tracking.runs.id"), primary_key=True),
+    Column("writer", Text, nullable=False),
+    Column("taken_at", UtcTime, nullable=False),
+    Column("beat_at", UtcTime, nullable=False),
+    Column("heartbeat_seconds", Integer),
+    Column("due_at", UtcTime),
+    Index("run_leases_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+# What is left to do after a change, when statements that began before it have ended. No foreign key: the run may be gone.
+run_chores = Table(
+    "run_chores",
+    METADATA,
+    project_column(),
+    Column("run_id", HexId, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    PrimaryKeyConstraint("run_id", "kind"),
+    Index(None, "since"),
+)
+
+run_comments = Table(
+    "run_comments",
+    METADATA,
+    id_column(),
+    project_column(),
+    Column("run_id", HexId, ForeignKey("tracking.runs.id"), nullable=False),
+    Column("author_id", HexId, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    json_column("mentions", default="[]"),
+    created_column(),
+    Column("edited_at", UtcTime),
+    Index(None, "run_id", "id"),
+)
+
+saved_views = Table(
+    "saved_views",
+    METADATA,
+    id_column(),
+    project_column(),
+    Column("experiment_id", HexId, ForeignKey("tracking.experiments.id"), nullable=False),
+    Column("name", sorted_text(), nullable=False),
+    Column("filter", Text, nullable=False),
+    json_column("order_by", default="[]"),
+    json_column("columns", default="[]"),
+    json_column("charts", default="[]"),
+    Column("created_by", Text, nullable=False),
+    created_column(),
+    Column("updated_at", UtcTime, nullable=False),
+    UniqueConstraint("experiment_id", "name"),
 )

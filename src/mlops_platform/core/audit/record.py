@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,23 +38,31 @@ def digest(value: Mapping[str, Any] | None) -> str | None:
 
 async def record(session: WriteSession, entry: AuditEntry) -> None:
     """Add one entry. It is durable exactly when the change is."""
+    await record_all(session, [entry])
+
+
+async def record_all(session: WriteSession, entries: Sequence[AuditEntry]) -> None:
+    """Add one entry for each of many things that one request changed."""
+    if not entries:
+        return
+    rows = [{"id": new_id(), **_columns(entry)} for entry in entries]
+    await session.execute(insert(audit_entries), rows)
+    await session.execute(insert(audit_pending), [{"entry_id": row["id"]} for row in rows])
+
+
+def _columns(entry: AuditEntry) -> dict[str, Any]:
     who = entry.principal
-    entry_id = new_id()
-    await session.execute(
-        insert(audit_entries).values(
-            id=entry_id,
-            project_id=who.project if who else None,
-            occurred_at=entry.occurred_at,
-            principal_id=who.id if who else None,
-            principal_name=who.name if who else "platform",
-            credential_id=who.credential_id if who else None,
-            on_behalf_of=who.on_behalf_of if who else None,
-            action=entry.action,
-            resource=entry.resource,
-            before_digest=digest(entry.before),
-            after_digest=digest(entry.after),
-            detail=dict(entry.detail) if entry.detail else None,
-            request_id=entry.request_id,
-        )
-    )
-    await session.execute(insert(audit_pending).values(entry_id=entry_id))
+    return {
+        "project_id": who.project if who else None,
+        "occurred_at": entry.occurred_at,
+        "principal_id": who.id if who else None,
+        "principal_name": who.name if who else "platform",
+        "credential_id": who.credential_id if who else None,
+        "on_behalf_of": who.on_behalf_of if who else None,
+        "action": entry.action,
+        "resource": entry.resource,
+        "before_digest": digest(entry.before),
+        "after_digest": digest(entry.after),
+        "detail": dict(entry.detail) if entry.detail else None,
+        "request_id": entry.request_id,
+    }

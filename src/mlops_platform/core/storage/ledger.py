@@ -5,14 +5,15 @@ row that says what to remove. Content is shared within a project, never across: 
 must not be able to tell.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, delete, exists, insert, or_, select, update
+from sqlalchemy import Row, Text, any_, cast, delete, exists, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from mlops_platform.core.clock import Clock
@@ -129,9 +130,22 @@ class BlobLedger:
 
     async def release(self, session: WriteSession, project_id: ProjectId, holders: Sequence[str]) -> None:
         """Let go of what these hold; blobs that nothing holds any more are swept."""
+        # One array and not one parameter each: a run may have more artifacts than a statement has parameters.
+        these = any_(cast(list(holders), ARRAY(Text)))
         await session.execute(
-            delete(blob_references).where(blob_references.c.project_id == project_id, blob_references.c.holder.in_(holders))
+            delete(blob_references).where(blob_references.c.project_id == project_id, blob_references.c.holder == these)
         )
+
+    async def share(self, session: WriteSession, project_id: ProjectId, holders: Mapping[str, str]) -> None:
+        """Let new holders hold what others hold. The caller sees to it that none of the others lets go meanwhile."""
+        pairs = func.unnest(cast(list(holders), ARRAY(Text)), cast(list(holders.values()), ARRAY(Text)))
+        pair = pairs.table_valued("old", "new").render_derived("pair")
+        shared = (
+            select(blob_references.c.project_id, cast(pair.c.new, Text), blob_references.c.blob_id)
+            .join(pair, blob_references.c.holder == pair.c.old)
+            .where(blob_references.c.project_id == project_id)
+        )
+        await session.execute(insert(blob_references).from_select(["project_id", "holder", "blob_id"], shared))
 
     async def held(self, session: ReadSession, project_id: ProjectId, holder: str) -> StoredBlob | None:
         """The blob that this one holds."""

@@ -1,14 +1,24 @@
 """One change: its transaction, its author, its audit entry and its events."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_platform.core.audit.record import AuditEntry, record
+from mlops_platform.core.audit.record import AuditEntry, record_all
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.events.outbox import LINEAGE_STATED, Event, append, new_event_id
 from mlops_platform.core.identity import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that a request changed, as the audit keeps it."""
+
+    resource: str
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    detail: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +41,33 @@ class UnitOfWork:
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         """State who did what; the states before and after are kept as digests, `detail` as it is (no secrets)."""
-        entry = AuditEntry(
-            principal=self.principal,
-            action=action,
-            resource=resource,
-            occurred_at=self.clock.now(),
-            before=before,
-            after=after,
-            detail=detail,
-            request_id=self.request_id,
-        )
-        await record(self.session, entry)
+        await self.audit_each(action, [Change(resource, before=before, after=after, detail=detail)])
+
+    async def audit_each(self, action: str, changes: Sequence["Change"]) -> None:
+        """The same for many things that one request changed alike, in one statement."""
+        entries = [
+            AuditEntry(
+                principal=self.principal,
+                action=action,
+                resource=change.resource,
+                occurred_at=self.clock.now(),
+                before=change.before,
+                after=change.after,
+                detail=change.detail,
+                request_id=self.request_id,
+            )
+            for change in changes
+        ]
+        await record_all(self.session, entries)
 
     async def emit(self, event_type: str, subject: str, data: Mapping[str, Any]) -> None:
         """Write an event to the outbox; it is published once this change is durable."""
-        await append(self.session, [self._event(event_type, subject, data)])
+        await self.emit_each(event_type, [(subject, data)])
+
+    async def emit_each(self, event_type: str, facts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """The same for many subjects, in one statement."""
+        if facts:
+            await append(self.session, [self._event(event_type, subject, data) for subject, data in facts])
 
     async def link(self, subject: str, relation: str, target: str) -> None:
         """State a lineage edge between two URNs; the Model Registry keeps the graph."""

@@ -13,6 +13,7 @@ from mlops_platform.contracts.tracking import ArtifactEntry, Experiment, Metric,
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.artifacts import AsyncArtifacts, RemoteFile
 from mlops_platform.sdk._async.client import AsyncPool, AsyncServiceClient, unexpected_answer
+from mlops_platform.sdk._async.run_management import AsyncRunManagement
 from mlops_platform.sdk._async.runs import AsyncActiveRun
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
@@ -24,7 +25,7 @@ from mlops_platform.sdk.wire import file_path, given, segment
 DELIVERY_SECONDS = 10.0
 
 
-class AsyncTracking:
+class AsyncTracking(AsyncRunManagement):
     """Experiments and runs.
 
     ```python
@@ -85,6 +86,7 @@ class AsyncTracking:
         await self._client.request("DELETE", f"/api/experiments/{found.id}")
 
     async def restore_experiment(self, experiment_id: str) -> Experiment:
+        """Bring a deleted or archived experiment back."""
         return await self._client.send("POST", f"/api/experiments/{segment(experiment_id)}/restore", Experiment)
 
     # Runs
@@ -98,10 +100,11 @@ class AsyncTracking:
         parameters: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
+        group: str | None = None,
     ) -> AsyncIterator[AsyncActiveRun]:
         """A run that ends with the block: finished, failed when the block raised, killed on Ctrl-C."""
         started = await self.start_run(
-            experiment, run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id
+            experiment, run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group
         )
         async with started:
             yield started
@@ -114,10 +117,11 @@ class AsyncTracking:
         parameters: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
+        group: str | None = None,
     ) -> AsyncActiveRun:
         """The same without a block, for notebooks: call `finish()`."""
         found = await self.ensure_experiment(experiment)
-        body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id)
+        body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group)
         info = await self._client.send("POST", f"/api/experiments/{found.id}/runs", Run, json=body)
         return AsyncActiveRun(info, self._recording(), self._artifacts)
 

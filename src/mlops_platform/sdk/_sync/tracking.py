@@ -14,6 +14,7 @@ from mlops_platform.contracts.tracking import ArtifactEntry, Experiment, Metric,
 from mlops_platform.sdk._sync import backend
 from mlops_platform.sdk._sync.artifacts import Artifacts, RemoteFile
 from mlops_platform.sdk._sync.client import Pool, ServiceClient, unexpected_answer
+from mlops_platform.sdk._sync.run_management import RunManagement
 from mlops_platform.sdk._sync.runs import ActiveRun
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
@@ -25,7 +26,7 @@ from mlops_platform.sdk.wire import file_path, given, segment
 DELIVERY_SECONDS = 10.0
 
 
-class Tracking:
+class Tracking(RunManagement):
     """Experiments and runs.
 
     ```python
@@ -86,6 +87,7 @@ class Tracking:
         self._client.request("DELETE", f"/api/experiments/{found.id}")
 
     def restore_experiment(self, experiment_id: str) -> Experiment:
+        """Bring a deleted or archived experiment back."""
         return self._client.send("POST", f"/api/experiments/{segment(experiment_id)}/restore", Experiment)
 
     # Runs
@@ -99,10 +101,11 @@ class Tracking:
         parameters: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
+        group: str | None = None,
     ) -> Iterator[ActiveRun]:
         """A run that ends with the block: finished, failed when the block raised, killed on Ctrl-C."""
         started = self.start_run(
-            experiment, run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id
+            experiment, run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group
         )
         with started:
             yield started
@@ -115,10 +118,11 @@ class Tracking:
         parameters: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
+        group: str | None = None,
     ) -> ActiveRun:
         """The same without a block, for notebooks: call `finish()`."""
         found = self.ensure_experiment(experiment)
-        body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id)
+        body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group)
         info = self._client.send("POST", f"/api/experiments/{found.id}/runs", Run, json=body)
         return ActiveRun(info, self._recording(), self._artifacts)
 

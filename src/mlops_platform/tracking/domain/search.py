@@ -30,6 +30,7 @@ RUNS = Vocabulary(
         "duration_seconds": Attribute(Type.NUMBER),
         "parent_run_id": Attribute(Type.ID),
         "experiment_id": Attribute(Type.ID),
+        "group": Attribute(Type.TEXT),
     },
     collections={
         METRICS: Collection(Type.NUMBER, summaries=SUMMARIES, takes_labels=True),
@@ -48,6 +49,7 @@ RUNS = Vocabulary(
         "created": "start_time",
         "duration": "duration_seconds",
         "parent": "parent_run_id",
+        "run_group": "group",
     },
 )
 

@@ -21,6 +21,10 @@ def to_experiment(row: Record) -> Experiment:
         created_at=row.created_at,
         updated_at=row.updated_at,
         deleted_at=row.deleted_at,
+        owner=row.owner or row.created_by,
+        archived_at=row.archived_at,
+        retention_days=row.retention_days,
+        baseline_run_id=row.baseline_run_id,
     )
 
 
@@ -44,6 +48,9 @@ def to_run(row: Record, data: RunData) -> Run:
         created_at=row.created_at,
         updated_at=row.updated_at,
         deleted_at=row.deleted_at,
+        group=row.group_name,
+        status_reason=row.status_reason,
+        heartbeat_seconds=row.heartbeat_seconds,
     )
 
 

@@ -1,8 +1,9 @@
 """HTTP of experiments."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Path, Query, Response
+from fastapi import Depends, Path, Query, Response
 
 from mlops_platform.contracts.common import ID_PATTERN, Page
 from mlops_platform.contracts.tracking import DeletedFilter, Experiment, ExperimentCreate, ExperimentUpdate
@@ -21,6 +22,21 @@ _read = requires(EXPERIMENTS_READ)
 _write = requires(EXPERIMENTS_WRITE)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Whether a list holds what was put away."""
+
+    deleted: DeletedFilter
+    archived: DeletedFilter
+
+
+def _shown(
+    deleted: Annotated[DeletedFilter, Query(description="Whether deleted ones are listed.")] = DeletedFilter.EXCLUDE,
+    archived: Annotated[DeletedFilter, Query(description="Whether archived ones are listed.")] = DeletedFilter.EXCLUDE,
+) -> Shown:
+    return Shown(deleted, archived)
+
+
 @router.post("/api/experiments", status_code=201, dependencies=[_write], responses=problems(ExperimentNameTaken))
 async def create_experiment(body: ExperimentCreate, work: Work, response: Response) -> Experiment:
     """Make an experiment. Its name is unique among the live experiments of the project."""
@@ -34,14 +50,22 @@ async def list_experiments(
     caller: Caller,
     session: Reading,
     page: PageOf,
+    shown: Annotated[Shown, Depends(_shown)],
     name: Annotated[str | None, Query(max_length=500, description="Exactly this name.")] = None,
     name_prefix: Annotated[str | None, Query(max_length=500, description="Names that begin so, such as a folder.")] = None,
     tag: Annotated[list[str], Query(max_length=20, description="`key` or `key:value`; all of them.")] = [],  # noqa: B006  # FastAPI copies it
-    deleted: Annotated[DeletedFilter, Query(description="Whether deleted ones are listed.")] = DeletedFilter.EXCLUDE,
+    owner: Annotated[str | None, Query(max_length=250, description="Exactly this owner.")] = None,
 ) -> Page[Experiment]:
     """Experiments by name, with the counts of their runs."""
     rows = await ExperimentReader(session, caller).experiments(
-        name=name, prefix=name_prefix, tags=tag, deleted=deleted, after=page.after, limit=page.size + 1
+        name=name,
+        prefix=name_prefix,
+        tags=tag,
+        deleted=shown.deleted,
+        archived=shown.archived,
+        owner=owner,
+        after=page.after,
+        limit=page.size + 1,
     )
     return page.answer(rows, to_experiment, lambda row: (row.name, row.id))
 
@@ -79,5 +103,5 @@ async def delete_experiment(experiment_id: ExperimentId, work: Work) -> None:
     responses=problems(ExperimentNotFound, ExperimentNameTaken),
 )
 async def restore_experiment(experiment_id: ExperimentId, work: Work) -> Experiment:
-    """Bring a deleted experiment back."""
+    """Bring a deleted or archived experiment back."""
     return to_experiment(await ExperimentTracking(work).restore(experiment_id))

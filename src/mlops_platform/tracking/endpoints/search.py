@@ -15,14 +15,14 @@ from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.errors import QueryError
 from mlops_platform.core.work.runtime import Runtime
-from mlops_platform.tracking.domain.search import check_goals, read_question, read_selection
+from mlops_platform.tracking.domain.search import read_selection
 from mlops_platform.tracking.endpoints.answers import to_run
 from mlops_platform.tracking.endpoints.experiments import ExperimentId
 from mlops_platform.tracking.errors import ExperimentNotFound
-from mlops_platform.tracking.repository import goals
 from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, ExperimentReader
 from mlops_platform.tracking.repository.runs import RunReader
-from mlops_platform.tracking.repository.search import Place, Search, find
+from mlops_platform.tracking.repository.search import Place, find
+from mlops_platform.tracking.service.searching import read_search
 
 router = platform_router(tags=["runs"])
 
@@ -65,11 +65,10 @@ async def _search(asked: RunSearch, caller: Principal, session: ReadSession, run
     if asked.page_size > limit:
         raise InvalidInput.of("page_size", f"must be at most {limit}", asked.page_size)
     selection = read_selection(asked.fields)
-    question = read_question(asked.filter, asked.order_by)
-    experiment_ids = tuple(dict.fromkeys(asked.experiment_ids))
-    declared = await goals.declared(session, caller, question.names_with_goal, experiment_ids)
-    check_goals(question, declared)
-    search = Search(question, experiment_ids, declared, asked.deleted)
+    search = await read_search(
+        session, caller, asked.filter,
+        order_by=asked.order_by, experiment_ids=asked.experiment_ids, deleted=asked.deleted,
+    )  # fmt: skip
     key = runtime.auth_keys.pepper
     after = _place(asked, decode_token(key, asked.page_token)) if asked.page_token else None
     found = await find(session, caller, search, limit=asked.page_size + 1, after=after)

@@ -67,6 +67,7 @@ ATTRIBUTES: Mapping[str, Column] = {
     "duration_seconds": cast(extract("epoch", runs.c.end_time - runs.c.start_time), Double),
     "parent_run_id": runs.c.parent_run_id,
     "experiment_id": runs.c.experiment_id,
+    "group": runs.c.group_name,
 }
 NEVER_NULL = frozenset({"run_id", "run_name", "status", "created_at", "updated_at", "experiment_id"})
 IDS = frozenset({"run_id", "parent_run_id", "experiment_id"})

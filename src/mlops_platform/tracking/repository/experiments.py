@@ -1,9 +1,10 @@
 """Statements on experiments."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, insert, or_, select, true, update
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -20,9 +21,15 @@ SHARDS = 8
 
 
 def readable(principal: Principal) -> ColumnElement[bool]:
-    """The condition on `experiments` for what the principal may read by its name."""
+    """The condition on `experiments` for what the principal may read by its name; what is being removed is gone."""
     allowed = names_allowed(principal, EXPERIMENTS_READ, experiments.c.name)
-    return true() if allowed is None else allowed
+    present = experiments.c.purged_at.is_(None)
+    return present if allowed is None else and_(present, allowed)
+
+
+def current() -> tuple[ColumnElement[bool], ...]:
+    """The condition on `experiments` for those that are shown without being named."""
+    return experiments.c.deleted_at.is_(None), experiments.c.archived_at.is_(None)
 
 
 class ExperimentReader:
@@ -43,6 +50,8 @@ class ExperimentReader:
         prefix: str | None,
         tags: Sequence[str],
         deleted: DeletedFilter,
+        archived: DeletedFilter = DeletedFilter.EXCLUDE,
+        owner: str | None = None,
         after: tuple[Any, ...] | None,
         limit: int,
     ) -> Sequence[Record]:
@@ -54,11 +63,11 @@ class ExperimentReader:
             statement = statement.where(experiments.c.name.startswith(prefix, autoescape=True))
         for tag in tags:
             statement = statement.where(_tagged(tag))
-        match deleted:
-            case DeletedFilter.EXCLUDE:
-                statement = statement.where(experiments.c.deleted_at.is_(None))
-            case DeletedFilter.ONLY:
-                statement = statement.where(experiments.c.deleted_at.is_not(None))
+        if owner is not None:
+            statement = statement.where(func.coalesce(experiments.c.owner, experiments.c.created_by) == owner)
+        for column, wanted in ((experiments.c.deleted_at, deleted), (experiments.c.archived_at, archived)):
+            if wanted is not DeletedFilter.INCLUDE:
+                statement = statement.where(column.is_(None) if wanted is DeletedFilter.EXCLUDE else column.is_not(None))
         place = (experiments.c.name, experiments.c.id)
         if after is not None:
             statement = statement.where(beyond(place, after))
@@ -101,16 +110,23 @@ class ExperimentRepository(ExperimentReader):
         return await self._session.first(statement.where(readable(self._principal)).with_for_update())
 
     async def count(self, experiment_id: str, run_id: str, changes: Mapping[str, int]) -> None:
-        """Add to the counts by status. Sharded by run, so that runs made at once do not queue for one row."""
+        """Add to the counts by status."""
+        await self.count_each([(experiment_id, run_id, status, change) for status, change in changes.items()])
+
+    async def count_each(self, changes: Iterable[tuple[str, str, str, int]]) -> None:
+        """Add to the counts for many runs. Sharded by run, so that runs made at once do not queue for one row."""
+        sums: Counter[tuple[str, int, str]] = Counter()
+        for experiment_id, run_id, status, change in changes:
+            sums[experiment_id, int(run_id[-2:], 16) % SHARDS, status] += change
         given = [
             {
                 "project_id": self._principal.project,
                 "experiment_id": experiment_id,
-                "shard": int(run_id[-2:], 16) % SHARDS,
+                "shard": shard,
                 "status": status,
                 "runs": change,
             }
-            for status, change in sorted(changes.items())
+            for (experiment_id, shard, status), change in sorted(sums.items())
             if change
         ]
         if not given:

@@ -44,6 +44,12 @@ class RunReader:
         by_id = {row.id: row for row in found}
         return [by_id[run_id] for run_id in run_ids if run_id in by_id]
 
+    async def readable_runs(self, run_ids: Sequence[str]) -> list[Record]:
+        """Those of them that the principal may read by their experiment's name, in this order."""
+        found = await self._session.all(self._with_experiment().where(runs.c.id.in_(run_ids)))
+        by_id = {row.id: row for row in found}
+        return [by_id[run_id] for run_id in run_ids if run_id in by_id]
+
     async def data(self, run_ids: Collection[str], selection: Selection | None = None) -> dict[str, RunData]:
         """What hangs on these runs, as far as it is wanted."""
         selection = selection or Selection()
@@ -55,6 +61,14 @@ class RunReader:
         for row in await self._last_metrics(run_ids, selection.metrics):
             found[row.run_id].metrics[spell_key(row.key, row.context)] = row.last_value
         return found
+
+    async def children(self, run_id: str, *, after: str | None, limit: int) -> Sequence[Record]:
+        """The live runs below this one, in the order of their making, in whatever experiments they are."""
+        mine = visible_to(self._principal, runs).join(experiments, experiments.c.id == runs.c.experiment_id)
+        statement = mine.where(runs.c.parent_run_id == run_id, runs.c.deleted_at.is_(None), readable(self._principal))
+        if after is not None:
+            statement = statement.where(runs.c.id > after)
+        return await self._session.all(statement.order_by(runs.c.id).limit(limit))
 
     async def params(self, run_id: str, keys: Collection[str]) -> dict[str, Param]:
         """Those parameters that the run has."""
@@ -82,15 +96,18 @@ class RunReader:
         return await self._session.all(statement.order_by(*order))
 
     def _named(self, run_id: str, experiment_id: str | None) -> Select[Any]:
-        statement = (
+        statement = self._with_experiment().where(runs.c.id == run_id)
+        return statement if experiment_id is None else statement.where(runs.c.experiment_id == experiment_id)
+
+    def _with_experiment(self) -> Select[Any]:
+        return (
             visible_to(self._principal, runs)
             .join(experiments, experiments.c.id == runs.c.experiment_id)
             .add_columns(
                 experiments.c.name.label("experiment_name"), experiments.c.deleted_at.label("experiment_deleted_at")
             )
-            .where(runs.c.id == run_id, readable(self._principal))
+            .where(readable(self._principal))
         )
-        return statement if experiment_id is None else statement.where(runs.c.experiment_id == experiment_id)
 
 
 class RunRepository(RunReader):
@@ -106,7 +123,27 @@ class RunRepository(RunReader):
 
     async def hold(self, run_id: str, *, experiment_id: str | None = None) -> Record | None:
         """The row, held until the commit."""
-        return await self._session.first(self._named(run_id, experiment_id).with_for_update(of=runs))
+        statement = self._named(run_id, experiment_id).with_for_update(of=runs)
+        row = await self._session.first(statement)
+        if row is None:
+            await self._lock([run_id])
+            row = await self._session.first(statement)
+        return row
+
+    async def hold_each(self, run_ids: Collection[str]) -> Sequence[Record]:
+        """These rows, held until the commit; in one order, so that two requests over the same runs never deadlock."""
+        await self._lock(run_ids)
+        return await self._session.all(self._with_experiment().where(runs.c.id.in_(run_ids)).order_by(runs.c.id))
+
+    async def _lock(self, run_ids: Collection[str]) -> None:
+        """Without the join: a row that was moved while we waited no longer fits the experiment that the join had found."""
+        mine = visible_to(self._principal, runs).with_only_columns(runs.c.id).where(runs.c.id.in_(run_ids))
+        await self._session.all(mine.order_by(runs.c.id).with_for_update())
+
+    async def change_each(self, run_ids: Collection[str], values: Mapping[str, Any]) -> None:
+        """The same change to each."""
+        mine = in_project(self._principal, runs)
+        await self._session.execute(update(runs).where(mine, runs.c.id.in_(run_ids)).values(values))
 
     async def change(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Change columns."""
@@ -127,6 +164,14 @@ class RunRepository(RunReader):
         ]
         statement = upsert(run_params).values(rows).on_conflict_do_nothing().returning(run_params.c.key)
         return {row.key for row in await self._session.all(statement)} if rows else set()
+
+    async def correct_param(self, run_id: str, param: Param) -> None:
+        """Replace the value of one that is there."""
+        mine = in_project(self._principal, run_params)
+        values = {"kind": param.kind.value, "text": param.text, "number": param.number}
+        await self._session.execute(
+            update(run_params).where(mine, run_params.c.run_id == run_id, run_params.c.key == param.key).values(values)
+        )
 
     async def change_tags(self, experiment_id: str, run_id: str, changes: Mapping[str, str | None]) -> None:
         """Set those with a value, remove the others."""

@@ -33,7 +33,7 @@ from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.tree import Field, Order
 from mlops_platform.tracking.domain.search import METRICS, PARAMS, Question, metric_key
 from mlops_platform.tracking.repository.conditions import ATTRIBUTES, NAN, NEVER_NULL, TABLES, Scope, condition, value_of
-from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, readable
+from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, current, readable
 from mlops_platform.tracking.repository.keyset import beyond
 from mlops_platform.tracking.repository.metrics import key_ids
 from mlops_platform.tracking.tables import SORTED_LENGTH, experiments, runs
@@ -213,7 +213,7 @@ class _Page:
             return self._within(literal(ids[0], runs.c.experiment_id.type), limit, after)
         several = visible_to(self.scope.principal, experiments).with_only_columns(experiments.c.id)
         several = several.where(readable(self.scope.principal))
-        several = several.where(experiments.c.id.in_(ids)) if ids else several.where(experiments.c.deleted_at.is_(None))
+        several = several.where(experiments.c.id.in_(ids)) if ids else several.where(*current())
         outer = several.subquery("several")
         inner = self._within(outer.c.id, limit, after).lateral("inner_page")
         statement = select(*inner.c).select_from(outer.join(inner, true()))

@@ -31,6 +31,8 @@ class ExperimentTracking:
             "name": new.name,
             "description": new.description,
             "tags": dict(new.tags),
+            "owner": new.owner or self._work.principal.on_behalf_of or self._work.principal.name,
+            "retention_days": new.retention_days,
             "created_by": self._work.principal.name,
             "created_at": now,
             "updated_at": now,
@@ -46,6 +48,8 @@ class ExperimentTracking:
         values: dict[str, Any] = change.model_dump(exclude_none=True, exclude={"tags"})
         if change.name is not None:
             self._work.principal.require(EXPERIMENTS_WRITE, change.name)
+        if change.retention_days == 0:
+            values["retention_days"] = None
         if change.tags:
             values["tags"] = changed_tags(row.tags, change.tags)
         before = {key: getattr(row, key) for key in values}
@@ -61,11 +65,19 @@ class ExperimentTracking:
             await self._experiments.change(experiment_id, {"deleted_at": self._work.clock.now()})
             await self._record("experiment.deleted", experiment_id, before={"name": row.name})
 
+    async def archive(self, experiment_id: str) -> Record:
+        """Put an experiment away: it keeps its name and is read as ever, and takes no new runs."""
+        row = await self._held(experiment_id)
+        if row.archived_at is None:
+            await self._experiments.change(experiment_id, {"archived_at": self._work.clock.now()})
+            await self._record("experiment.archived", experiment_id, before={"name": row.name})
+        return await self._found(experiment_id)
+
     async def restore(self, experiment_id: str) -> Record:
-        """Bring an experiment back, unless its name was given to another one meanwhile."""
+        """Bring a deleted or archived experiment back, unless its name was given to another one meanwhile."""
         row = await self._held(experiment_id, live=False)
-        if row.deleted_at is not None:
-            if not await self._experiments.change(experiment_id, {"deleted_at": None}):
+        if row.deleted_at is not None or row.archived_at is not None:
+            if not await self._experiments.change(experiment_id, {"deleted_at": None, "archived_at": None}):
                 raise _name_taken(row.name)
             await self._record("experiment.restored", experiment_id, after={"name": row.name})
         return await self._found(experiment_id)

@@ -8,11 +8,20 @@ from mlops_platform.core.db.session import Record
 from mlops_platform.core.errors import InvalidInput
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.unit import UnitOfWork
+from mlops_platform.tracking.domain import leases
 from mlops_platform.tracking.domain import params as param_rules
 from mlops_platform.tracking.domain import runs as rules
 from mlops_platform.tracking.domain.params import Param
-from mlops_platform.tracking.errors import ExperimentDeleted, ExperimentNotFound, ParamChanged, RunDeleted, RunNotFound
+from mlops_platform.tracking.errors import (
+    ExperimentArchived,
+    ExperimentDeleted,
+    ExperimentNotFound,
+    ParamChanged,
+    RunDeleted,
+    RunNotFound,
+)
 from mlops_platform.tracking.repository.experiments import ExperimentRepository
+from mlops_platform.tracking.repository.leases import LeaseRepository
 from mlops_platform.tracking.repository.runs import RunRepository
 from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
 
@@ -24,6 +33,7 @@ class RunTracking:
         self._work = work
         self._runs = RunRepository(work.session, work.principal)
         self._experiments = ExperimentRepository(work.session, work.principal)
+        self._leases = LeaseRepository(work.session, work.principal)
 
     async def create(self, experiment_id: str, new: RunCreate) -> Record:
         """Start a run, or schedule or record one."""
@@ -44,6 +54,8 @@ class RunTracking:
             "end_time": life.end_time,
             "parent_run_id": new.parent_run_id,
             "notes": new.notes,
+            "group_name": new.group,
+            "heartbeat_seconds": new.heartbeat_seconds,
             "created_by": self._work.principal.name,
             "created_at": now,
             "updated_at": now,
@@ -52,6 +64,8 @@ class RunTracking:
         await self._runs.add_params(experiment_id, run_id, params)
         await self._runs.change_tags(experiment_id, run_id, new.tags)
         await self._experiments.count(experiment_id, run_id, {life.status.value: 1})
+        if life.status is RunStatus.RUNNING and (new.heartbeat_seconds or new.writer):
+            await self._leases.take(run_id, new.writer or self._made_up_writer(run_id), new.heartbeat_seconds, now)
         await self._record(
             "run.created", run_id, experiment_id, after={**values, "parameters": new.parameters, "tags": new.tags}
         )
@@ -60,6 +74,8 @@ class RunTracking:
     async def update(self, run_id: str, change: RunUpdate, *, experiment_id: str | None = None) -> Record:
         """Change a run; a final status finishes it, RUNNING resumes it."""
         row = await self._held(run_id, experiment_id)
+        if change.writer is not None and row.status == RunStatus.RUNNING:
+            leases.check_writer(run_id, await self._leases.lease(run_id), change.writer)
         life = rules.changed(
             rules.Life(RunStatus(row.status), row.start_time, row.end_time),
             now=self._work.clock.now(),
@@ -72,6 +88,12 @@ class RunTracking:
             values["name"] = change.run_name
         if change.notes is not None:
             values["notes"] = change.notes
+        if change.group is not None:
+            values["group_name"] = change.group or None
+        if change.status_reason is not None or life.status is RunStatus.RUNNING:
+            values["status_reason"] = change.status_reason or None
+        if life.status in rules.FINAL:
+            await self._leases.end(run_id)
         before = {key: getattr(row, key) for key in values}
         await self._runs.change(run_id, {**values, "updated_at": self._work.clock.now()})
         await self._runs.change_tags(row.experiment_id, run_id, change.tags)
@@ -152,6 +174,9 @@ class RunTracking:
         if status != row.status:
             await self._experiments.count(row.experiment_id, row.id, {row.status: -1, status: 1})
 
+    def _made_up_writer(self, run_id: str) -> str:
+        return f"{self._work.principal.name}/{run_id[-8:]}"
+
     async def _touch(self, run_id: str) -> None:
         await self._runs.change(run_id, {"updated_at": self._work.clock.now()})
 
@@ -162,6 +187,8 @@ class RunTracking:
         self._work.principal.require(EXPERIMENTS_WRITE, row.name)
         if row.deleted_at is not None:
             raise ExperimentDeleted.of(experiment_id)
+        if row.archived_at is not None:
+            raise ExperimentArchived.of(experiment_id)
 
     async def _held(self, run_id: str, experiment_id: str | None, *, live: bool = True) -> Record:
         row = await self._runs.hold(run_id, experiment_id=experiment_id)

@@ -1,0 +1,1 @@
+"""The outside of Experiment Tracking that is not SQL."""
