@@ -72,6 +72,17 @@ Urn = Annotated[
 """`urn:mlops:<project>:<kind>:<name or id>`."""
 
 
+ClientRunId = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$",
+        examples=["0198c0ffee007000a000000000c0ffee"],
+        max_length=32,
+    ),
+]
+"""A UUIDv7 as 32 lowercase hex digits, made by whoever starts the run."""
+
+
 class RunStatus(StrEnum):
     """Where a run stands."""
 
@@ -122,8 +133,12 @@ class Experiment(Answer):
 
 
 class RunCreate(Contract):
-    """A new run. Nested parameters are flattened with dots; a name is made up when none is given."""
+    """A new run. Nested parameters are flattened with dots; a name is made up when none is given.
 
+    With an `id` of its own a run that was recorded offline is made once, however often it is sent.
+    """
+
+    id: ClientRunId | None = None
     run_name: RunName | None = None
     parameters: JsonObject = Field(default_factory=dict, examples=[{"learning_rate": 0.001, "batch_size": 32}])
     tags: KeyValueTags = Field(default_factory=dict)
