@@ -17,6 +17,7 @@ from mlops_platform.contracts.common import (
     Text,
     Timestamp,
 )
+from mlops_platform.contracts.notebook import Displayed
 
 MAX_PARAMS = 1000
 MAX_TAGS = 1000
@@ -117,7 +118,7 @@ class ExperimentUpdate(Contract):
     tags: TagChanges = Field(default_factory=dict)
 
 
-class Experiment(Answer):
+class Experiment(Displayed):
     """An experiment. `runs` counts its live runs by status."""
 
     id: Id
@@ -160,7 +161,7 @@ class RunUpdate(Contract):
     tags: TagChanges = Field(default_factory=dict)
 
 
-class Run(Answer):
+class Run(Displayed):
     """A run with its parameters, tags and the last value of each metric."""
 
     id: Id
