@@ -259,7 +259,7 @@ class TestListings:
 
 class TestOtherThreadsAndProcesses:
     def arrived(self, service):
-        found = {}
+        found: dict[str, list[int]] = {}
         for seen in service.seen:
             if seen.path.endswith("/metrics"):
                 for key, step, _ in points_in(seen):

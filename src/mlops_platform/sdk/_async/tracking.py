@@ -197,6 +197,29 @@ class AsyncTracking:
 
         return decorate
 
+    def autolog(
+        self,
+        experiment: str = "autolog",
+        *,
+        disable: bool = False,
+        log_models: bool = True,
+        log_datasets: bool = True,
+        most_children: int = 100,
+    ) -> None:
+        """Record trainings of scikit-learn, XGBoost, LightGBM, Keras and Lightning by themselves, until `disable=True`.
+
+        Into the run whose block is open, else into a run of its own in `experiment`. What a search tried are runs within
+        it, at most `most_children`. Trouble of the recording is a warning and never reaches the training.
+        """
+        from mlops_platform.sdk.autolog import switch
+        from mlops_platform.sdk.autolog.session import Options
+
+        if disable:
+            switch.off()
+            return
+        self._recording()
+        switch.on(self, Options(experiment, log_models, log_datasets, most_children))
+
     async def resume_run(self, run_id: str) -> AsyncActiveRun:
         """Go on recording a run, also from another process."""
         if self._offline is not None:
