@@ -57,4 +57,5 @@ async def mlops(platform: Platform, addresses: dict[str, str], tmp_path: Path) -
     async def run(*arguments: str, given: str | None = None, **changes: str) -> Outcome:
         return await asyncio.to_thread(invoke, arguments, environment | changes, given)
 
+    run.environment = environment  # type: ignore[attr-defined]  # for programs that a test starts beside the command
     return run

@@ -487,6 +487,7 @@ run.log_metric("loss", 0.25, step=9)
             environment = os.environ | {
                 "MLOPS_EXPERIMENT_TRACKING_URL": service.url,
                 "MLOPS_HOME": str(tmp_path / "other"),
+                "MLOPS_CAPTURE": "0",
                 "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
             }
             subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)

@@ -160,9 +160,13 @@ def exit_codes() -> Iterator[None]:
 @contextmanager
 def connect() -> "Iterator[Platform]":
     """The platform as the environment and `MLOPS_HOME` describe it."""
-    from mlops_platform.sdk import Platform
+    from dataclasses import replace
 
-    with Platform() as platform:
+    from mlops_platform.sdk import Platform
+    from mlops_platform.sdk.settings import load_client_settings
+
+    # A command works with the server, whatever the programs beside it do; and how it was started says nothing of a run.
+    with Platform(settings=replace(load_client_settings(), offline=False, capture=False, system_metrics=False)) as platform:
         yield platform
 
 

@@ -15,6 +15,7 @@ from mlops_platform.cli import (
     model,
     pipeline,
     project,
+    reproduction,
     run,
     server,
 )
@@ -44,6 +45,7 @@ NOUNS = {
 for name, group in NOUNS.items():
     app.add_typer(group, name=name)
 lineage.add_to(app)
+reproduction.add_to(run.app, app)
 server.add_to(app)
 demo.add_to(app)
 

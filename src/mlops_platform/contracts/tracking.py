@@ -17,6 +17,7 @@ from mlops_platform.contracts.common import (
     Text,
     Timestamp,
 )
+from mlops_platform.contracts.notebook import Displayed
 from mlops_platform.contracts.tracking_metrics import MetricContext, MetricGoal
 
 MAX_PARAMS = 1000
@@ -83,6 +84,16 @@ Writer = Annotated[Label, AfterValidator(_no_control_characters), Field(examples
 RetentionDays = Annotated[int, Field(ge=1, le=36_500, examples=[30])]
 """For how many days a deleted run can be restored."""
 
+ClientRunId = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$",
+        examples=["0198c0ffee007000a000000000c0ffee"],
+        max_length=32,
+    ),
+]
+"""A UUIDv7 as 32 lowercase hex digits, made by whoever starts the run."""
+
 
 class RunStatus(StrEnum):
     """Where a run stands."""
@@ -122,7 +133,7 @@ class ExperimentUpdate(Contract):
     retention_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
 
 
-class Experiment(Answer):
+class Experiment(Displayed):
     """An experiment. `runs` counts its live runs by status."""
 
     id: Id
@@ -142,8 +153,12 @@ class Experiment(Answer):
 
 
 class RunCreate(Contract):
-    """A new run. Nested parameters are flattened with dots; a name is made up when none is given."""
+    """A new run. Nested parameters are flattened with dots; a name is made up when none is given.
 
+    With an `id` of its own a run that was recorded offline is made once, however often it is sent.
+    """
+
+    id: ClientRunId | None = None
     run_name: RunName | None = None
     parameters: JsonObject = Field(default_factory=dict, examples=[{"learning_rate": 0.001, "batch_size": 32}])
     tags: KeyValueTags = Field(default_factory=dict)
@@ -174,7 +189,7 @@ class RunUpdate(Contract):
     writer: Writer | None = None
 
 
-class Run(Answer):
+class Run(Displayed):
     """A run with its parameters, tags and the last value of each metric."""
 
     id: Id

@@ -94,10 +94,26 @@ class Recorder:
         elif waiting >= BATCH_POINTS and not self._wake.is_set():
             self._wake.set()
 
-    def request(self, method: str, path: str, body: Any) -> None:
+    def request(
+        self, method: str, path: str, body: Any, *, content_type: str | None = None, experiment: str | None = None
+    ) -> None:
         """Record a request that follows what was recorded before it. What JSON cannot carry is refused here and now."""
         # As it is at this moment: the caller may go on changing what was given.
-        self._queue.append(Delivery(method, path, json.loads(encode(body)), uuid4().hex))
+        plain = json.loads(encode(body))
+        self._enqueue(Delivery(method, path, plain, uuid4().hex, content_type=content_type, experiment=experiment))
+
+    def file(self, path: str, source: Path | bytes, content_type: str) -> None:
+        """Record the upload of a content, of which a copy is kept on the disk until it has been delivered."""
+        try:
+            name = self._spool.keep_file(source)
+        except OSError as error:
+            self._has_lost = True
+            self._warn("lost", f"A file was not recorded: {error}")
+            return
+        self._enqueue(Delivery("PUT", path, None, uuid4().hex, content_type=content_type, file=name))
+
+    def _enqueue(self, delivery: Delivery) -> None:
+        self._queue.append(delivery)
         if self._thread is None:
             self._start()
 
@@ -206,6 +222,7 @@ class Recorder:
                 self._keep(delivery)
         else:
             self._failures = 0
+            self._spool.release(delivery)
 
     def _refused(self, delivery: Delivery, error: Exception) -> None:
         """One bad point must not take the other 999 of its batch with it: halve until it stands alone."""
@@ -239,6 +256,7 @@ class Recorder:
             else:
                 self._failures = 0
                 self._spool.done(path)
+                self._spool.release(delivery)
 
     def _replay_refused(self, path: Path, delivery: Delivery, error: Exception) -> None:
         if _is_about_a_part(delivery, error):

@@ -52,6 +52,9 @@ CLIENT_VARIABLES: Mapping[str, str] = {
     "MLOPS_HOME": "Where `mlops up` leaves addresses and key, and where the client keeps its cache and spool (`~/.mlops`).",
     "MLOPS_TIMEOUT_SECONDS": "How long one request may take (30).",
     "MLOPS_RETRIES": "How often a request is sent at most, the first time included (4).",
+    "MLOPS_OFFLINE": "`1`: runs are recorded under `MLOPS_HOME/offline` and none is sent; `mlops sync` does (0).",
+    "MLOPS_CAPTURE": "`0`: a run does not record the code, arguments and environment that it was started with (1).",
+    "MLOPS_SYSTEM_METRICS": "`1`: runs record `system/...` metrics of this machine unless they say otherwise (0).",
 }
 """Every variable that the client reads, with its meaning: the reference page is made from it."""
 
@@ -69,6 +72,9 @@ class ClientSettings:
     home: Path = field(default_factory=lambda: Path("~/.mlops").expanduser())
     timeout_seconds: float = 30.0
     retries: int = 4
+    offline: bool = False
+    capture: bool = False
+    system_metrics: bool = False
 
     def credential_for(self, url: str) -> str | None:
         """The credential to send to `url`; a key found on this machine never leaves it by a mistyped address."""
@@ -86,6 +92,11 @@ class ClientSettings:
         """What could not be delivered yet."""
         return self.home / "spool"
 
+    @property
+    def offline_runs(self) -> Path:
+        """Runs that were recorded without a server, a folder each."""
+        return self.home / "offline"
+
 
 def load_client_settings(
     environ: Mapping[str, str] | None = None,
@@ -94,6 +105,7 @@ def load_client_settings(
     api_key: str | None = None,
     project: str | None = None,
     timeout_seconds: float | None = None,
+    offline: bool | None = None,
 ) -> ClientSettings:
     """The settings of this process. Raises `ConfigurationError`, which names the variable that is wrong."""
     env = os.environ if environ is None else environ
@@ -112,6 +124,9 @@ def load_client_settings(
         home=home,
         timeout_seconds=timeout_seconds or _positive(env, "MLOPS_TIMEOUT_SECONDS", 30.0),
         retries=int(_positive(env, "MLOPS_RETRIES", 4)),
+        offline=_switch(env, "MLOPS_OFFLINE", default=False) if offline is None else offline,
+        capture=_switch(env, "MLOPS_CAPTURE", default=True),
+        system_metrics=_switch(env, "MLOPS_SYSTEM_METRICS", default=False),
     )
 
 
@@ -194,3 +209,15 @@ def _positive(env: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < float("inf"):
         raise ConfigurationError(f"{name}: {text!r} is not a number above 0.")
     return value
+
+
+def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = env.get(name, "").strip().lower()
+    if not text:
+        return default
+    if text not in _SWITCH:
+        raise ConfigurationError(f"{name}: {env[name]!r} is neither 1 nor 0.")
+    return _SWITCH[text]
+
+
+_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}

@@ -8,6 +8,7 @@ No credential is written.
 import hashlib
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from mlops_platform.sdk.errors import MlopsError
 from mlops_platform.sdk.wire import encode
 
 REJECTED = ".rejected"
+FILES = "files"
 
 
 class Unreadable(MlopsError):
@@ -34,6 +36,12 @@ class Delivery:
     path: str
     body: Any
     idempotency_key: str
+    content_type: str | None = None
+    """Of a body that is a text and not JSON."""
+    file: str | None = None
+    """The name of a kept file that is sent in place of a body."""
+    experiment: str | None = None
+    """The experiment, by name or id, below which the path lies: looked up, or made, when the request is sent."""
 
 
 class Spool:
@@ -63,6 +71,34 @@ class Spool:
             raise
         return path
 
+    def keep_file(self, source: Path | bytes) -> str:
+        """Keep a copy of a content that is to be sent later; its name. The caller may change or remove the original."""
+        self._prepare()
+        folder = self.directory / FILES
+        folder.mkdir(mode=0o700, exist_ok=True)
+        name = f"{_owner()}-{uuid4().hex}"
+        target = folder / name
+        try:
+            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                if isinstance(source, bytes):
+                    file.write(source)
+                else:
+                    with source.open("rb") as original:
+                        shutil.copyfileobj(original, file)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        return name
+
+    def file(self, delivery: Delivery) -> Path:
+        """Where the kept file of a request is."""
+        return self.directory / FILES / Path(delivery.file or "").name
+
+    def release(self, delivery: Delivery) -> None:
+        """The request has been delivered: its file is needed no longer."""
+        if delivery.file is not None:
+            self.file(delivery).unlink(missing_ok=True)
+
     def own(self) -> Iterator[Path]:
         """What this process has waiting, oldest first."""
         return (path for path in self.all() if f"-{_owner()}-" in path.name)
@@ -71,7 +107,7 @@ class Spool:
         """What processes of this machine left that are no longer there."""
         for path in self.all():
             parts = path.name.split("-")
-            if len(parts) == 5 and parts[2] == _host() and not _is_alive(parts[3]):
+            if len(parts) == 5 and parts[2] == host_label() and not is_alive(parts[3]):
                 yield path
 
     def all(self) -> Iterator[Path]:
@@ -87,11 +123,16 @@ class Spool:
     def read(path: Path) -> Delivery | None:
         """One waiting request; None when another process has delivered it meanwhile. `Unreadable` when it is none."""
         try:
-            return Delivery(**json.loads(path.read_text(encoding="utf-8")))
+            delivery = Delivery(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
             raise Unreadable(f"{path} is not a whole request: {error}") from error
+        if delivery.file is not None and not (path.parent / FILES / Path(delivery.file).name).exists():
+            # Its file goes when it has been delivered: another process has done it, and was stopped in between.
+            path.unlink(missing_ok=True)
+            return None
+        return delivery
 
     @staticmethod
     def done(path: Path) -> None:
@@ -111,15 +152,17 @@ class Spool:
             about.write_text(json.dumps(self._target), encoding="utf-8")
 
 
-def _host() -> str:
+def host_label() -> str:
+    """This machine, without its name."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def _owner() -> str:
-    return f"{_host()}-{os.getpid()}"
+    return f"{host_label()}-{os.getpid()}"
 
 
-def _is_alive(pid: str) -> bool:
+def is_alive(pid: str) -> bool:
+    """Whether a process of this machine is there."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):

@@ -1,5 +1,6 @@
 """Small conversions on the way to the wire."""
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import PurePath
@@ -54,3 +55,9 @@ def encode(value: Any) -> bytes:
 def milliseconds(moment: datetime) -> int:
     """A time as integer milliseconds since 1970, as metric timestamps travel."""
     return round(moment.timestamp() * 1000)
+
+
+def timestamp_now() -> str:
+    """This moment as the wire has it, from one reading of the clock."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds // 1000:06d}Z"

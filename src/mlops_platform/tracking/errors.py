@@ -89,6 +89,20 @@ class ArtifactPathTaken(Conflict):
     title = "Artifact path taken"
 
 
+class RunIdTaken(Conflict):
+    """The id that the caller made belongs to another run, wherever that is."""
+
+    code = "run_id_taken"
+    title = "Run id taken"
+
+    @classmethod
+    def of(cls, run_id: str) -> "RunIdTaken":
+        return cls(
+            f"The id {run_id!r} cannot be given to this run.",
+            hint="The same request may be repeated; another run needs an id of its own.",
+        )
+
+
 class RunStateConflict(Conflict):
     """The status cannot follow the one that the run has."""
 

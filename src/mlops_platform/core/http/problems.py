@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from mlops_platform.contracts.redaction import redact
 from mlops_platform.core.errors import (
     FieldError,
     InvalidInput,
@@ -19,7 +20,6 @@ from mlops_platform.core.errors import (
     NotFound,
     PlatformError,
 )
-from mlops_platform.core.telemetry.logs import redact
 
 log = structlog.get_logger(__name__)
 

@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from mlops_platform.contracts.redaction import redact
 from mlops_platform.core.identity import new_id
-from mlops_platform.core.telemetry.logs import redact
 from mlops_platform.core.telemetry.tracing import Span
 
 _NAMESPACE = "mlops-platform"

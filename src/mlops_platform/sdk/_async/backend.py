@@ -7,6 +7,8 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+Later = Awaitable
+"""What a method of the client answers, before it is waited for."""
 
 
 async def sleep(seconds: float) -> None:
@@ -16,6 +18,11 @@ async def sleep(seconds: float) -> None:
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run something that blocks without holding up the loop."""
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def now(_: Callable[[], Awaitable[R]]) -> R | None:
+    """What can be had without waiting on the loop: nothing."""
+    return None
 
 
 async def for_each(items: Iterable[T], function: Callable[[T], Awaitable[R]], *, at_once: int) -> list[R]:

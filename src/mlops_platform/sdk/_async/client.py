@@ -17,6 +17,7 @@ from mlops_platform.contracts.common import Page
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk.errors import (
     ConfigurationError,
+    Offline,
     PlatformUnreachable,
     RequestTimedOut,
     UnexpectedAnswer,
@@ -93,6 +94,7 @@ class AsyncServiceClient:
         self._pool = pool
         self._policy = RetryPolicy(attempts=settings.retries)
         self._timeout_seconds = settings.timeout_seconds
+        self._is_offline = settings.offline
         self._headers = _caller_headers(settings, self.url)
 
     async def get(self, answer: type[A], path: str, *, params: Mapping[str, Any] | None = None) -> A:
@@ -188,6 +190,10 @@ class AsyncServiceClient:
         timeout: httpx2.Timeout,
     ) -> Callable[[], httpx2.Request]:
         """Makes the request anew for each attempt, with the same idempotency key."""
+        if self._is_offline:
+            raise Offline(
+                "This client is offline, and this needs the server.", hint="MLOPS_OFFLINE=1 or offline=True says so."
+            )
         sent = {**self._headers, **(headers or {})}
         if json is not None:
             content, sent["Content-Type"] = encode(json), "application/json"

@@ -29,7 +29,8 @@ class AsyncPlatform:
     ```
 
     Addresses and credential come from the arguments, else from the `MLOPS_*` variables, else from what `mlops up` left
-    under `MLOPS_HOME`. `transport` replaces the network: one transport for all services, or one for each.
+    under `MLOPS_HOME`. `transport` replaces the network: one transport for all services, or one for each. `offline`: runs
+    are recorded on this machine, for `mlops sync` to bring in later, and nothing is sent.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class AsyncPlatform:
         timeout_seconds: float | None = None,
         settings: ClientSettings | None = None,
         transport: AsyncTransports | None = None,
+        offline: bool | None = None,
     ) -> None:
         self.settings = settings or load_client_settings(
-            urls=urls, api_key=api_key, project=project, timeout_seconds=timeout_seconds
+            urls=urls, api_key=api_key, project=project, timeout_seconds=timeout_seconds, offline=offline
         )
         self._pool = AsyncPool(self.settings, transport)
 

@@ -1,17 +1,22 @@
 """One run while it is going on: what a training loop holds."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from mlops_platform.contracts.tracking import Artifact, Run, RunStatus
+from mlops_platform.sdk import content, current, models
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.artifacts import AsyncArtifacts
+from mlops_platform.sdk._async.offline import AsyncKeptArtifacts
 from mlops_platform.sdk.recorder import Recorder
-from mlops_platform.sdk.wire import file_path, milliseconds, segment
+from mlops_platform.sdk.system_metrics import SystemMetrics
+from mlops_platform.sdk.wire import file_path, milliseconds, segment, timestamp_now
 
 RESERVED_KEYS = frozenset({"step", "timestamp"})
 LONGEST_KEY = 250
@@ -23,14 +28,27 @@ class AsyncActiveRun:
     As a context manager it ends the run: finished, or failed when the body raised, or killed on Ctrl-C.
     """
 
-    def __init__(self, info: Run, recorder: Recorder, artifacts: AsyncArtifacts) -> None:
+    def __init__(
+        self,
+        info: Run,
+        recorder: Recorder,
+        artifacts: AsyncArtifacts | AsyncKeptArtifacts,
+        *,
+        owner: Any = None,
+        path: str | None = None,
+        experiment: str | None = None,
+    ) -> None:
         self.info = info
         self.id = info.id
         self.experiment_id = info.experiment_id
+        self.owner = owner
+        """The part of the platform that started it, and that starts its children."""
+        self._experiment = experiment
         self._recorder = recorder
         self._artifacts = artifacts
-        self._path = f"/api/experiments/{info.experiment_id}/runs/{info.id}"
+        self._path = path or f"/api/experiments/{info.experiment_id}/runs/{info.id}"
         self._metrics_path = f"{self._path}/metrics"
+        self._watch: SystemMetrics | None = None
         self._known_keys: set[str] = set()
         self._is_open = True
 
@@ -83,9 +101,91 @@ class AsyncActiveRun:
 
     async def log_text(self, text: str, path: str) -> Artifact:
         """Store a text as an artifact."""
-        return await self._artifacts.put_bytes(
-            f"{self._path}/artifacts/{file_path(path)}", text.encode(), answer=Artifact, content_type="text/plain"
+        return await self._put(path, content.Content(text.encode(), "text/plain"))
+
+    async def log_json(self, value: Any, path: str) -> Artifact:
+        """Store dictionaries, lists, numbers and texts as JSON."""
+        return await self._put(path, content.json_document(value))
+
+    async def log_dict(self, value: Mapping[str, Any], path: str) -> Artifact:
+        """The same as `log_json`, by the name that other trackers have for it."""
+        return await self.log_json(value, path)
+
+    async def log_figure(self, figure: Any, path: str) -> Artifact:
+        """Store a figure of matplotlib (`.png`, `.svg`, `.pdf`) or of plotly (`.html`, `.json`)."""
+        return await self._put(path, await backend.in_thread(content.figure, figure, path))
+
+    async def log_image(self, image: Any, path: str) -> Artifact:
+        """Store a picture: of Pillow, an array of height x width (x 3 or 4), a tensor, or encoded bytes."""
+        return await self._put(path, await backend.in_thread(content.image, image, path))
+
+    async def log_table(self, table: Any, path: str) -> Artifact:
+        """Store rows, columns by name, or a table of pandas, polars or pyarrow, as `.json`, `.csv` or `.parquet`."""
+        return await self._put(path, await backend.in_thread(content.table, table, path))
+
+    async def log_model(
+        self,
+        model: Any,
+        path: str = "model",
+        *,
+        format: str | None = None,  # noqa: A002  # the word of the registry
+        signature: Mapping[str, Any] | None = None,
+        example: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Mapping[str, Any]:
+        """Store a fitted model as a folder with a manifest, which is answered. No server ever loads it."""
+        with TemporaryDirectory(prefix="mlops-model-") as name:
+            manifest = await backend.in_thread(
+                models.save, model, Path(name), form=format, signature=signature, example=example, metadata=metadata
+            )
+            await self.log_artifact(Path(name), path)
+        return manifest
+
+    # Without waiting
+
+    def record_file(self, source: Path | bytes, path: str, *, content_type: str | None = None) -> None:
+        """Keep a copy of a content here and upload it with all else that is recorded. Never waits and never raises."""
+        kind = content_type or content.content_type_of(path)
+        self._recorder.file(f"{self._path}/artifacts/{file_path(path)}", source, kind)
+
+    def end(self, status: RunStatus | str = RunStatus.FINISHED) -> None:
+        """End the run, after all that was recorded, without waiting for it."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        current.leave(self)
+        if self._watch is not None:
+            self._watch.stop()
+        # One reading of the clock: two would differ by a second now and then, and a run end before it began.
+        self._recorder.request("PATCH", self._path, {"status": RunStatus(status).value, "end_time": timestamp_now()})
+
+    def watch_system(self, *, interval_seconds: float = 10.0) -> None:
+        """Record `system/...` metrics of this machine until the end of the run."""
+        if self._watch is None and self._is_open:
+            self._watch = SystemMetrics(self.log_metrics, interval_seconds=interval_seconds)
+            self._watch.start()
+
+    # Runs within this one
+
+    @asynccontextmanager
+    async def child(
+        self,
+        run_name: str | None = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> AsyncIterator["AsyncActiveRun"]:
+        """A run within this one, which ends with the block."""
+        started = await self.owner.start_run(
+            self.experiment, run_name=run_name, parameters=parameters, tags=tags, parent_run_id=self.id
         )
+        async with started:
+            yield started
+
+    @property
+    def experiment(self) -> str:
+        """The name that the experiment was given when the run was started here, else its id."""
+        return self._experiment or self.experiment_id
 
     async def flush(self, *, timeout_seconds: float = 30.0) -> bool:
         """Wait until the server has what was recorded. False: the rest is in the spool and will be sent later."""
@@ -93,16 +193,12 @@ class AsyncActiveRun:
 
     async def finish(self, status: RunStatus | str = RunStatus.FINISHED) -> None:
         """End the run, after all that was recorded. While the server is away this too is kept and sent later."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        # One reading of the clock: two would differ by a second now and then, and a run end before it began.
-        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-        ended = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds // 1000:06d}Z"
-        self._recorder.request("PATCH", self._path, {"status": RunStatus(status).value, "end_time": ended})
-        await self.flush()
+        if self._is_open:
+            self.end(status)
+            await self.flush()
 
     async def __aenter__(self) -> Self:
+        current.enter(self)
         return self
 
     async def __aexit__(
@@ -121,6 +217,13 @@ class AsyncActiveRun:
                 f"{', '.join(sorted(RESERVED_KEYS))}."
             )
         self._known_keys.add(key)
+
+    async def _put(self, path: str, made: content.Content) -> Artifact:
+        url_path = f"{self._path}/artifacts/{file_path(path)}"
+        return await self._artifacts.put_bytes(url_path, made.data, answer=Artifact, content_type=made.content_type)
+
+    def _repr_html_(self) -> str:
+        return self.info._repr_html_()  # the name that notebooks look for
 
     def __repr__(self) -> str:
         return f"<run {self.info.run_name!r} {segment(self.id)}>"

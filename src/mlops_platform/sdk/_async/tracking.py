@@ -1,28 +1,37 @@
 """Experiment Tracking: experiments, runs, their metrics and artifacts."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from mlops_platform.contracts.common import Page
-from mlops_platform.contracts.tracking import ArtifactEntry, Experiment, Metric, Point, Run, RunSearch
+from mlops_platform.contracts.tracking import Artifact, ArtifactEntry, Experiment, Metric, Point, Run
+from mlops_platform.sdk import calls, current, models, reproduction
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.artifacts import AsyncArtifacts, RemoteFile
 from mlops_platform.sdk._async.client import AsyncPool, AsyncServiceClient, unexpected_answer
+from mlops_platform.sdk._async.listing import AsyncListing
+from mlops_platform.sdk._async.offline import AsyncKeptArtifacts, AsyncOfflineSync, SyncedRun
 from mlops_platform.sdk._async.run_management import AsyncRunManagement
 from mlops_platform.sdk._async.runs import AsyncActiveRun
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
+from mlops_platform.sdk.ids import is_id, new_id
+from mlops_platform.sdk.offline import OfflineRun, OfflineStore, begun
 from mlops_platform.sdk.recorder import Recorder
 from mlops_platform.sdk.settings import ClientSettings, Service
 from mlops_platform.sdk.spool import Delivery, Spool
-from mlops_platform.sdk.wire import file_path, given, segment
+from mlops_platform.sdk.wire import file_path, given, segment, timestamp_now
 
 DELIVERY_SECONDS = 10.0
+SLOWEST_BYTES_PER_SECOND = 250_000
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class AsyncTracking(AsyncRunManagement):
@@ -41,7 +50,10 @@ class AsyncTracking(AsyncRunManagement):
         quick = replace(settings, retries=1, timeout_seconds=min(DELIVERY_SECONDS, settings.timeout_seconds))
         self._delivery_client = AsyncServiceClient(Service.TRACKING, pool, quick)
         self._spool = Spool(settings.spool, self._client.url, settings.project)
+        self._settings = settings
         self._recorder: Recorder | None = None
+        self._known_experiments: dict[str, str] = {}
+        self._offline = OfflineStore(settings.offline_runs) if settings.offline else None
 
     # Experiments
 
@@ -53,7 +65,7 @@ class AsyncTracking(AsyncRunManagement):
 
     async def experiment(self, name_or_id: str) -> Experiment:
         """One experiment, by id or by name."""
-        if _is_id(name_or_id):
+        if is_id(name_or_id):
             return await self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
         found = await self._client.get(Page[Experiment], "/api/experiments", params={"name": name_or_id})
         if not found.items:
@@ -62,7 +74,7 @@ class AsyncTracking(AsyncRunManagement):
 
     async def ensure_experiment(self, name_or_id: str) -> Experiment:
         """The experiment, which is made when it is absent; many processes may ask at once."""
-        if _is_id(name_or_id):
+        if is_id(name_or_id):
             return await self.experiment(name_or_id)
         try:
             return await self.experiment(name_or_id)
@@ -72,8 +84,8 @@ class AsyncTracking(AsyncRunManagement):
             except Conflict:
                 return await self.experiment(name_or_id)
 
-    def experiments(self, *, limit: int | None = None) -> AsyncIterator[Experiment]:
-        return self._client.pages(Experiment, "/api/experiments", limit=limit)
+    def experiments(self, *, limit: int | None = None) -> AsyncListing[Experiment]:
+        return AsyncListing(lambda: self._client.pages(Experiment, "/api/experiments", limit=limit))
 
     async def update_experiment(self, name_or_id: str, **changes: Any) -> Experiment:
         """Change `name`, `description` or `tags`."""
@@ -101,10 +113,19 @@ class AsyncTracking(AsyncRunManagement):
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
         group: str | None = None,
+        seeds: Mapping[str, int] | int | None = None,
+        system_metrics: bool | None = None,
     ) -> AsyncIterator[AsyncActiveRun]:
         """A run that ends with the block: finished, failed when the block raised, killed on Ctrl-C."""
         started = await self.start_run(
-            experiment, run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group
+            experiment,
+            run_name=run_name,
+            parameters=parameters,
+            tags=tags,
+            parent_run_id=parent_run_id,
+            group=group,
+            seeds=seeds,
+            system_metrics=system_metrics,
         )
         async with started:
             yield started
@@ -118,16 +139,99 @@ class AsyncTracking(AsyncRunManagement):
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
         group: str | None = None,
+        seeds: Mapping[str, int] | int | None = None,
+        system_metrics: bool | None = None,
     ) -> AsyncActiveRun:
         """The same without a block, for notebooks: call `finish()`."""
-        found = await self.ensure_experiment(experiment)
         body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group)
-        info = await self._client.send("POST", f"/api/experiments/{found.id}/runs", Run, json=body)
-        return AsyncActiveRun(info, self._recording(), self._artifacts)
+        if self._offline is not None:
+            started = self._begin(experiment, body)
+        else:
+            found = await self.ensure_experiment(experiment)
+            info = await self._client.send("POST", f"/api/experiments/{found.id}/runs", Run, json=body)
+            started = AsyncActiveRun(info, self._recording(), self._artifacts, owner=self, experiment=experiment)
+        if self._settings.capture and parent_run_id is None:
+            await backend.in_thread(reproduction.record, started, seeds=seeds)
+        if self._settings.system_metrics if system_metrics is None else system_metrics:
+            started.watch_system()
+        return started
+
+    def begin_run(
+        self,
+        experiment: str,
+        *,
+        run_name: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent_run_id: str | None = None,
+        group: str | None = None,
+    ) -> AsyncActiveRun:
+        """Start a run without waiting for the server: it is made there with the first that is delivered.
+
+        It begins whether or not the server answers. What the server refuses is said by a warning, as for all recorded.
+        """
+        body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group)
+        return self._begin(experiment, body)
+
+    def active_run(self) -> AsyncActiveRun | None:
+        """The innermost run of this thread or task whose block is open here."""
+        found: AsyncActiveRun | None = current.innermost(self)
+        return found
+
+    def track(
+        self,
+        experiment: str,
+        *,
+        run_name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        log_arguments: bool = True,
+    ) -> Callable[[F], F]:
+        """A decorator: each call is a run, named after the function, whose plain arguments are its parameters.
+
+        A parameter named `run` is given the run, when the caller does not give it.
+        """
+
+        def decorate(function: F) -> F:
+            @wraps(function)
+            async def tracked(*arguments: Any, **named: Any) -> Any:
+                parameters = calls.plain_arguments(function, arguments, named) if log_arguments else None
+                name = run_name or function.__name__
+                async with self.run(experiment, run_name=name, parameters=parameters, tags=tags) as run:
+                    return await function(*arguments, **calls.with_run(function, arguments, named, run))
+
+            return cast("F", tracked)
+
+        return decorate
+
+    def autolog(
+        self,
+        experiment: str = "autolog",
+        *,
+        disable: bool = False,
+        log_models: bool = True,
+        log_datasets: bool = True,
+        most_children: int = 100,
+    ) -> None:
+        """Record trainings of scikit-learn, XGBoost, LightGBM, Keras and Lightning by themselves, until `disable=True`.
+
+        Into the run whose block is open, else into a run of its own in `experiment`. What a search tried are runs within
+        it, at most `most_children`. Trouble of the recording is a warning and never reaches the training.
+        """
+        from mlops_platform.sdk.autolog import switch
+        from mlops_platform.sdk.autolog.session import Options
+
+        if disable:
+            switch.off()
+            return
+        self._recording()
+        switch.on(self, Options(experiment, log_models, log_datasets, most_children))
 
     async def resume_run(self, run_id: str) -> AsyncActiveRun:
         """Go on recording a run, also from another process."""
-        return AsyncActiveRun(await self.get_run(run_id), self._recording(), self._artifacts)
+        if self._offline is not None:
+            recorded = OfflineRun(self._offline.folder(run_id))
+            return self._active(recorded.about["run"], recorded.experiment)
+        return AsyncActiveRun(await self.get_run(run_id), self._recording(), self._artifacts, owner=self)
 
     async def get_run(self, run_id: str) -> Run:
         return await self._client.get(Run, _run(run_id))
@@ -142,7 +246,7 @@ class AsyncTracking(AsyncRunManagement):
     async def restore_run(self, run_id: str) -> Run:
         return await self._client.send("POST", f"{_run(run_id)}/restore", Run)
 
-    async def search(
+    def search(
         self,
         filter: str = "",  # noqa: A002  # the word of the wire
         *,
@@ -150,12 +254,14 @@ class AsyncTracking(AsyncRunManagement):
         order_by: Sequence[str] = (),
         fields: Sequence[str] | None = None,
         limit: int | None = None,
-    ) -> AsyncIterator[Run]:
+    ) -> AsyncListing[Run]:
         """Runs that match, such as `search("metrics.accuracy > 0.9", order_by=["metrics.accuracy DESC"])`."""
+        query = given(filter=filter or None, order_by=list(order_by) or None, fields=fields)
+        return AsyncListing(lambda: self._found(query, experiments, limit))
+
+    async def _found(self, query: Mapping[str, Any], experiments: Sequence[str], limit: int | None) -> AsyncIterator[Run]:
         ids = [(await self.experiment(name)).id for name in experiments]
-        size = min(limit or 100, 1000)
-        query = RunSearch(experiment_ids=ids, filter=filter, order_by=list(order_by), page_size=size)
-        body = query.model_dump(mode="json", exclude_unset=True) | given(fields=fields)
+        body = dict(query) | {"experiment_ids": ids, "page_size": min(limit or 100, 1000)}
         seen = 0
         while True:
             page = await self._client.send("POST", "/api/runs/search", Page[Run], json=body)
@@ -176,15 +282,28 @@ class AsyncTracking(AsyncRunManagement):
         except ValidationError as error:
             raise unexpected_answer(response) from error
 
-    def history(self, run_id: str, key: str, *, limit: int | None = None) -> AsyncIterator[Point]:
+    def history(self, run_id: str, key: str, *, limit: int | None = None) -> AsyncListing[Point]:
         """All points of one metric, in order of step and time."""
-        return self._client.pages(Point, f"{_run(run_id)}/metrics/{file_path(key)}", limit=limit)
+        path = f"{_run(run_id)}/metrics/{file_path(key)}"
+        return AsyncListing(lambda: self._client.pages(Point, path, limit=limit))
 
     # Artifacts
 
-    def artifacts(self, run_id: str, path: str = "") -> AsyncIterator[ArtifactEntry]:
+    def artifacts(self, run_id: str, path: str = "") -> AsyncListing[ArtifactEntry]:
         """What lies in one folder of a run's artifacts."""
-        return self._client.pages(ArtifactEntry, f"{_run(run_id)}/artifacts", params=given(path=path or None))
+        query = given(path=path or None)
+        return AsyncListing(lambda: self._client.pages(ArtifactEntry, f"{_run(run_id)}/artifacts", params=query))
+
+    async def load_model(self, run_id: str, path: str = "model", *, trust: bool = False) -> Any:
+        """The model that `log_model` stored. Pickle and joblib run code of their author: they need `trust=True`."""
+        with TemporaryDirectory(prefix="mlops-model-") as folder:
+            landed = await self.download_artifacts(run_id, path, to=folder, progress=False)
+            return await backend.in_thread(models.load, landed, trust=trust)
+
+    async def read_artifact(self, run_id: str, path: str) -> bytes:
+        """One file whole, for what is small."""
+        response = await self._client.request("GET", f"{_run(run_id)}/artifacts/{file_path(path)}")
+        return response.content
 
     async def download_artifacts(
         self, run_id: str, path: str = "", *, to: Path | str = ".", progress: bool | None = None
@@ -221,29 +340,67 @@ class AsyncTracking(AsyncRunManagement):
         """Send what earlier processes could not deliver. Answers how many requests were delivered and how many remain."""
         return await backend.in_thread(self._recording().sync)
 
+    async def sync_offline(self, folder: Path | str | None = None) -> Sequence[SyncedRun]:
+        """Bring runs that were recorded offline to the server, in order. Doing it again does nothing twice."""
+        runs = AsyncOfflineSync(self._client, self._artifacts, self.ensure_experiment)
+        return await runs.sync(Path(folder) if folder is not None else self._settings.offline_runs)
+
     async def aclose(self) -> None:
         if self._recorder is not None:
             await backend.in_thread(self._recorder.close)
 
+    def _begin(self, experiment: str, body: Mapping[str, Any]) -> AsyncActiveRun:
+        beginning = {**body, "id": new_id(), "start_time": timestamp_now()}
+        if self._offline is not None:
+            # Not by the queue: from here on the run is there, and whatever becomes of the process.
+            self._offline.begin(experiment, beginning)
+        else:
+            self._recording().request("POST", "/runs", beginning, experiment=experiment)
+        return self._active(beginning, experiment)
+
+    def _active(self, beginning: Mapping[str, Any], experiment: str) -> AsyncActiveRun:
+        info = begun(beginning, experiment)
+        artifacts = self._artifacts if self._offline is None else AsyncKeptArtifacts(self._offline)
+        path = f"/api/runs/{info.id}"
+        return AsyncActiveRun(info, self._recording(), artifacts, owner=self, path=path, experiment=experiment)
+
     def _recording(self) -> Recorder:
         if self._recorder is None:
-            outside = backend.Outside()
-
-            def send(delivery: Delivery) -> None:
-                async def request() -> None:
-                    await self._delivery_client.request(
-                        delivery.method, delivery.path, json=delivery.body, idempotency_key=delivery.idempotency_key
-                    )
-
-                outside.call(request, timeout_seconds=2 * DELIVERY_SECONDS)
-
-            self._recorder = Recorder(send, self._spool)
+            self._recorder = self._recorder_offline() if self._offline is not None else self._recorder_online()
         return self._recorder
+
+    def _recorder_offline(self) -> Recorder:
+        store = OfflineStore(self._settings.offline_runs) if self._offline is None else self._offline
+        spool = Spool(store.root / ".pending", "offline", None)
+        return Recorder(lambda it: store.take(it, spool.file(it) if it.file is not None else None), spool)
+
+    def _recorder_online(self) -> Recorder:
+        outside = backend.Outside()
+
+        def send(delivery: Delivery) -> None:
+            async def request() -> None:
+                await self._deliver(delivery)
+
+            size = self._spool.file(delivery).stat().st_size if delivery.file is not None else 0
+            outside.call(request, timeout_seconds=2 * DELIVERY_SECONDS + size / SLOWEST_BYTES_PER_SECOND)
+
+        return Recorder(send, self._spool)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        path = delivery.path
+        if delivery.experiment is not None:
+            if delivery.experiment not in self._known_experiments:
+                self._known_experiments[delivery.experiment] = (await self.ensure_experiment(delivery.experiment)).id
+            path = f"/api/experiments/{self._known_experiments[delivery.experiment]}{path}"
+        if delivery.file is not None:
+            await self._artifacts.put_file(path, self._spool.file(delivery), Artifact)
+        elif delivery.content_type is not None:
+            headers = {"Content-Type": delivery.content_type}
+            await self._delivery_client.request(delivery.method, path, content=delivery.body.encode(), headers=headers)
+        else:
+            key = delivery.idempotency_key
+            await self._delivery_client.request(delivery.method, path, json=delivery.body, idempotency_key=key)
 
 
 def _run(run_id: str) -> str:
     return f"/api/runs/{segment(run_id)}"
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 32 and all(character in "0123456789abcdef" for character in text)

@@ -55,6 +55,11 @@ class Artifacts:
 
             return backend.for_each(files, one, at_once=AT_ONCE)
 
+    def put_file(self, url_path: str, source: Path, answer: type[A]) -> A:
+        """Send one file, without a word on its way."""
+        (file,) = backend.in_thread(collect, source)
+        return self._put_file(url_path, file, answer, _silent)
+
     def put_bytes(self, url_path: str, content: bytes, *, answer: type[A], content_type: str) -> A:
         response = self._client.request("PUT", url_path, content=content, headers={"Content-Type": content_type})
         return self._client.read(answer, response)
@@ -122,3 +127,7 @@ class Artifacts:
 def _skip(response: httpx2.Response, start: int) -> int:
     """How many bytes at the beginning of the body we have already: all of them when the server ignored the range."""
     return 0 if response.status_code == 206 else start
+
+
+def _silent(_: int) -> None:
+    return

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Annotated, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+Later = Annotated[R, "at once"]
+"""What a method of the client answers, which there is nothing to wait for."""
 
 
 def sleep(seconds: float) -> None:
@@ -17,6 +19,11 @@ def sleep(seconds: float) -> None:
 def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """A synchronous caller is in a thread already."""
     return function(*args, **kwargs)
+
+
+def now(function: Callable[[], R]) -> R | None:
+    """A synchronous caller may wait."""
+    return function()
 
 
 def for_each(items: Iterable[T], function: Callable[[T], R], *, at_once: int) -> list[R]:

@@ -18,6 +18,7 @@ from mlops_platform.contracts.common import Page
 from mlops_platform.sdk._sync import backend
 from mlops_platform.sdk.errors import (
     ConfigurationError,
+    Offline,
     PlatformUnreachable,
     RequestTimedOut,
     UnexpectedAnswer,
@@ -94,6 +95,7 @@ class ServiceClient:
         self._pool = pool
         self._policy = RetryPolicy(attempts=settings.retries)
         self._timeout_seconds = settings.timeout_seconds
+        self._is_offline = settings.offline
         self._headers = _caller_headers(settings, self.url)
 
     def get(self, answer: type[A], path: str, *, params: Mapping[str, Any] | None = None) -> A:
@@ -189,6 +191,10 @@ class ServiceClient:
         timeout: httpx2.Timeout,
     ) -> Callable[[], httpx2.Request]:
         """Makes the request anew for each attempt, with the same idempotency key."""
+        if self._is_offline:
+            raise Offline(
+                "This client is offline, and this needs the server.", hint="MLOPS_OFFLINE=1 or offline=True says so."
+            )
         sent = {**self._headers, **(headers or {})}
         if json is not None:
             content, sent["Content-Type"] = encode(json), "application/json"

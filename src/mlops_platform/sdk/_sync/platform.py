@@ -30,7 +30,8 @@ class Platform:
     ```
 
     Addresses and credential come from the arguments, else from the `MLOPS_*` variables, else from what `mlops up` left
-    under `MLOPS_HOME`. `transport` replaces the network: one transport for all services, or one for each.
+    under `MLOPS_HOME`. `transport` replaces the network: one transport for all services, or one for each. `offline`: runs
+    are recorded on this machine, for `mlops sync` to bring in later, and nothing is sent.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Platform:
         timeout_seconds: float | None = None,
         settings: ClientSettings | None = None,
         transport: Transports | None = None,
+        offline: bool | None = None,
     ) -> None:
         self.settings = settings or load_client_settings(
-            urls=urls, api_key=api_key, project=project, timeout_seconds=timeout_seconds
+            urls=urls, api_key=api_key, project=project, timeout_seconds=timeout_seconds, offline=offline
         )
         self._pool = Pool(self.settings, transport)
 

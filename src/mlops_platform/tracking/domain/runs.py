@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from mlops_platform.contracts.tracking import RunStatus
+from mlops_platform.contracts.tracking import RunCreate, RunStatus
 from mlops_platform.core.errors import InvalidInput
 from mlops_platform.tracking.errors import RunStateConflict
 
@@ -74,6 +75,57 @@ def _checked(life: Life) -> Life:
             "end_time", f"lies before start_time ({life.start_time.isoformat()})", life.end_time.isoformat()
         )
     return life
+
+
+# A clock that is a day ahead is a wrong clock: its run would stand above all others in every list.
+LARGEST_SKEW = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What stands of a run, to be compared with a request that would make it."""
+
+    name: str
+    status: RunStatus
+    user: str | None
+    start_time: datetime | None
+    parent_run_id: str | None
+    notes: str | None
+    tags: Mapping[str, str]
+    parameters: Mapping[str, Any]
+
+
+def check_given_id(run_id: str | None, *, now: datetime) -> None:
+    """A UUIDv7 begins with its millisecond, by which runs are sorted: not with one of the future."""
+    if run_id is None:
+        return
+    made = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=min(int(run_id[:12], 16), 253_402_300_799_000))
+    if made - now > LARGEST_SKEW:
+        raise InvalidInput.of("id", "its time lies in the future", run_id, hint=f"It says {made:%Y-%m-%d}.")
+
+
+def is_same_beginning(new: RunCreate, parameters: Mapping[str, Any], found: Beginning, *, is_untouched: bool) -> bool:
+    """Whether a request is the one that made the run.
+
+    While nothing has changed the run, all of it is compared. Later its name, tags, notes, status and times may rightly
+    differ, and more parameters may stand in it: then what never changes decides.
+    """
+    fixed = new.parent_run_id == found.parent_run_id and new.user in {None, found.user}
+    if not fixed or not _within(parameters, found.parameters):
+        return False
+    if not is_untouched:
+        return True
+    return (
+        len(parameters) == len(found.parameters)
+        and new.run_name in {None, found.name}
+        and new.status is found.status
+        and new.start_time in {None, found.start_time}
+        and (new.notes, dict(new.tags)) == (found.notes, dict(found.tags))
+    )
+
+
+def _within(some: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    return all(key in others and type(others[key]) is type(value) and others[key] == value for key, value in some.items())
 
 
 ADJECTIVES = (

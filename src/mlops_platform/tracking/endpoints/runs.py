@@ -15,6 +15,7 @@ from mlops_platform.tracking.errors import (
     ExperimentNotFound,
     ParamChanged,
     RunDeleted,
+    RunIdTaken,
     RunNotFound,
     RunStateConflict,
 )
@@ -30,10 +31,13 @@ router = platform_router(tags=["runs"])
     "/api/experiments/{experiment_id}/runs",
     status_code=201,
     dependencies=[requires(EXPERIMENTS_WRITE)],
-    responses=problems(ExperimentNotFound, ExperimentDeleted),
+    responses=problems(ExperimentNotFound, ExperimentDeleted, RunIdTaken, RunDeleted),
 )
 async def create_run(experiment_id: ExperimentId, body: RunCreate, work: Work, response: Response) -> Run:
-    """Start a run. Nested parameters are flattened with dots; each keeps its type and never changes."""
+    """Start a run. Nested parameters are flattened with dots; each keeps its type and never changes.
+
+    With an `id` of the caller's own the same request again is answered with the run that it made.
+    """
     row = await RunTracking(work).create(experiment_id, body)
     response.headers["Location"] = f"/api/runs/{row.id}"
     return await _run(work.session, work.principal, row)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, tuple_, update
+from sqlalchemy import Select, delete, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from mlops_platform.core.auth.visibility import in_project, visible_to
@@ -117,9 +117,10 @@ class RunRepository(RunReader):
         super().__init__(session, principal)
         self._session: WriteSession = session
 
-    async def add(self, values: Mapping[str, Any]) -> None:
-        """Insert a run."""
-        await self._session.execute(insert(runs).values({**values, "project_id": self._principal.project}))
+    async def add(self, values: Mapping[str, Any]) -> bool:
+        """Insert a run. False: a run has this id, here or in another project; one that is just being made is waited for."""
+        statement = upsert(runs).values({**values, "project_id": self._principal.project})
+        return bool(await self._session.all(statement.on_conflict_do_nothing().returning(runs.c.id)))
 
     async def hold(self, run_id: str, *, experiment_id: str | None = None) -> Record | None:
         """The row, held until the commit."""

@@ -18,6 +18,7 @@ from mlops_platform.tracking.errors import (
     ExperimentNotFound,
     ParamChanged,
     RunDeleted,
+    RunIdTaken,
     RunNotFound,
 )
 from mlops_platform.tracking.repository.experiments import ExperimentRepository
@@ -41,7 +42,8 @@ class RunTracking:
         if new.parent_run_id is not None and await self._runs.run(new.parent_run_id) is None:
             raise InvalidInput.of("parent_run_id", "no run has this id", new.parent_run_id)
         now = self._work.clock.now()
-        run_id = new_id()
+        run_id = new.id or new_id()
+        rules.check_given_id(new.id, now=now)
         life = rules.born(new.status, start_time=new.start_time, now=now)
         params = param_rules.flatten(new.parameters)
         values = {
@@ -60,7 +62,8 @@ class RunTracking:
             "created_at": now,
             "updated_at": now,
         }
-        await self._runs.add(values)
+        if not await self._runs.add(values):
+            return await self._made_before(run_id, experiment_id, new, params)
         await self._runs.add_params(experiment_id, run_id, params)
         await self._runs.change_tags(experiment_id, run_id, new.tags)
         await self._experiments.count(experiment_id, run_id, {life.status.value: 1})
@@ -158,6 +161,29 @@ class RunTracking:
             "run.inputs_stated", subject, after={"inputs": list(inputs), "experiment_id": row.experiment_id}
         )
         return subject
+
+    async def _made_before(self, run_id: str, experiment_id: str, new: RunCreate, params: list[Param]) -> Record:
+        """The run that the same request made; whatever else has the id, in this project or in another, has one answer."""
+        row = await self._runs.run(run_id, experiment_id=experiment_id)
+        if row is None:
+            raise RunIdTaken.of(run_id)
+        if row.deleted_at is not None:
+            raise RunDeleted.of(run_id)
+        data = (await self._runs.data([run_id]))[run_id]
+        found = rules.Beginning(
+            name=row.name,
+            status=RunStatus(row.status),
+            user=row.user_name,
+            start_time=row.start_time,
+            parent_run_id=row.parent_run_id,
+            notes=row.notes,
+            tags=data.tags,
+            parameters=data.params,
+        )
+        wanted = {param.key: param.value for param in params}
+        if not rules.is_same_beginning(new, wanted, found, is_untouched=row.updated_at == row.created_at):
+            raise RunIdTaken.of(run_id)
+        return row
 
     async def _refuse_changes(self, run_id: str, params: list[Param]) -> None:
         if not params:

@@ -1,0 +1,1 @@
+"""Training code that records itself: what `platform.tracking.autolog()` switches on."""
