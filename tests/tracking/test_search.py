@@ -408,6 +408,17 @@ class TestOrdering:
             values = [each for at, each in places if at == section]
             assert values == sorted(values, reverse=descending)
 
+    async def test_equal_numbers_of_different_kinds_are_ties_for_the_pages_too(self, platform):
+        ada = await platform.caller(SERVICE)
+        experiment = await an_experiment(ada)
+        for number in (1.0, 1, 1.0, 1):
+            await a_run(ada, experiment, run_name="same", parameters={"lr": number})
+        study = Study(ada, [experiment], [])
+        body = {"order_by": ["run_name", "params.lr"]}
+        whole = await search(study, **body)
+        assert len(whole) == 4
+        assert await search(study, **body, page_size=1) == whole
+
     async def test_ties_go_on_to_the_next_key(self, study):
         runs = {run.id: run for run in study.runs}
         found = [runs[run_id] for run_id in await search(study, order_by=["status DESC", "params.seed DESC"])]

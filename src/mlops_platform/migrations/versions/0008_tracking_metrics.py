@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008_tracking_metrics"
-down_revision = "0006_ab_testing"
+down_revision = "0008_made_with"
 branch_labels = None
 depends_on = None
 
