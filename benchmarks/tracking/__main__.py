@@ -50,15 +50,16 @@ def main() -> None:
     )
     wanted = options.only or ["ours", "default", "tuned"]
     found: dict[str, Figures] = {}
-    if "ours" in wanted:
-        found["ours"] = measure_ours(options, console)
-    for name in ("default", "tuned"):
-        if name in wanted:
+    for name in wanted:
+        if name == "ours":
+            found["ours"] = measure_ours(options, console)
+        else:
             found[f"mlflow {name}"] = measure_peer(options, console, tuned=name == "tuned")
+        if options.json:
+            # After each: all of it takes a while, and what is known should outlive an interruption.
+            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     show(found, console)
     console.print(f"load average {os.getloadavg()[0]:.1f} at the end")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def measure_ours(options: argparse.Namespace, console: Console) -> Figures:
