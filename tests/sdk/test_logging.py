@@ -1,10 +1,12 @@
 """What a run keeps besides numbers: figures, pictures, tables, models; and what may happen to it meanwhile."""
 
+import hashlib
 import io
 import json
 import multiprocessing
 import os
 import struct
+import subprocess
 import sys
 import threading
 import types
@@ -19,6 +21,8 @@ from sklearn.linear_model import LogisticRegression
 
 from mlops_platform.sdk import AsyncPlatform, content, models
 from mlops_platform.sdk.errors import MissingPackage, NotFound, UntrustedModel
+from mlops_platform.sdk.recorder import RecorderWarning
+from mlops_platform.sdk.spool import Delivery, Spool
 from tests.conftest import Platform as RunningPlatform
 from tests.sdk.server import Reply
 from tests.sdk.test_recorder import EXPERIMENT, RUN, points_in, tracking_service
@@ -328,3 +332,44 @@ class TestOtherThreadsAndProcesses:
             assert run._watch._thread.is_alive()
             run.finish()
             assert not run._watch._thread.is_alive()
+
+
+class TestKeptFiles:
+    def test_files_wait_on_the_disk_and_leave_it_when_they_have_arrived(self, connected, tmp_path):
+        is_away = [True]
+        uploads = {}
+
+        def answer(seen):
+            if seen.method == "PUT" and not is_away[0]:
+                uploads[seen.path.rpartition("/")[2]] = seen.body
+                digest = hashlib.sha256(seen.body).hexdigest()
+                body = {"path": "p", "size": 1, "sha256": digest, "content_type": "x", "created_at": RUN["created_at"]}
+                return Reply(200, body)
+            return tracking_service(away=lambda: is_away[0])(seen)
+
+        source = tmp_path / "source.bin"
+        source.write_bytes(b"as it was")
+        with connected(answer) as (_, platform):
+            run = platform.tracking.start_run("e")
+            run.record_file(source, "a.bin")
+            source.write_bytes(b"changed since")
+            with pytest.warns(RecorderWarning):
+                assert not run.flush()
+            is_away[0] = False
+            assert run.flush()
+            run.finish()
+            assert uploads == {"a.bin": b"as it was"}
+            assert list(platform.settings.spool.rglob("files/*")) == []
+
+    def test_what_a_killed_process_had_kept_and_not_named_is_removed(self, tmp_path):
+        spool = Spool(tmp_path, "http://x", None)
+        mine = spool.keep_file(b"mine")
+        gone = subprocess.run(
+            [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+        )
+        named, unnamed = (f"{mine.partition('-')[0]}-{gone.stdout.strip()}-{letter * 32}" for letter in "ab")
+        for name in (named, unnamed):
+            (spool.directory / "files" / name).write_bytes(b"x")
+        spool.append(Delivery("PUT", "/p", None, "k", content_type="x", file=named))
+        spool.sweep()
+        assert sorted(path.name for path in (spool.directory / "files").iterdir()) == sorted([mine, named])

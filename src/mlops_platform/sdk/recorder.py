@@ -272,6 +272,7 @@ class Recorder:
     def _waiting(self) -> Iterator[Path]:
         if not self._looked_for_abandoned:
             self._looked_for_abandoned = True
+            self._spool.sweep()
             yield from self._spool.abandoned()
         yield from self._spool.own()
 

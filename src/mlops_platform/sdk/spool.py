@@ -110,6 +110,21 @@ class Spool:
             if len(parts) == 5 and parts[2] == host_label() and not is_alive(parts[3]):
                 yield path
 
+    def sweep(self) -> None:
+        """Remove kept files that no request names and whose process is gone: it was killed before it could name them."""
+        try:
+            kept = [entry.name for entry in os.scandir(self.directory / FILES)]
+        except OSError:
+            return
+        parts = ((name, name.split("-")) for name in kept)
+        left = {name for name, owner in parts if owner[0] == host_label() and not is_alive(owner[1])}
+        if left:
+            requests = [*self.directory.glob("*.json"), *self.directory.glob(f"*{REJECTED}")]
+            named = "".join(path.read_text(encoding="utf-8", errors="replace") for path in requests if path.exists())
+            for name in left:
+                if name not in named:
+                    (self.directory / FILES / name).unlink(missing_ok=True)
+
     def all(self) -> Iterator[Path]:
         """Everything that waits, oldest first."""
         try:
