@@ -23,6 +23,13 @@ $(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 
+.venv-mlflow/.ready: requirements/mlflow.lock $(READY)
+	@echo "Setting up .venv-mlflow: a stock MLflow client and server, for tests and comparisons"
+	@test -x .venv-mlflow/bin/python || $(PYTHON) -m venv .venv-mlflow
+	@VIRTUAL_ENV=.venv-mlflow $(BIN)/uv pip sync --quiet --require-hashes requirements/mlflow.lock
+	@.venv-mlflow/bin/python -m compileall -q -j 0 .venv-mlflow/lib >/dev/null 2>&1 || true
+	@touch $@
+
 up: $(READY) ## start the platform: PostgreSQL, five services, a worker (Ctrl-C stops them)
 	@$(BIN)/mlops up
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCKS = {
-    "client.lock": [],
-    "server.lock": ["--extra", "server", "--extra", "otel"],
-    "dev.lock": ["--all-extras", "--group", "dev"],
+    "client.lock": ["pyproject.toml"],
+    "server.lock": ["pyproject.toml", "--extra", "server", "--extra", "otel"],
+    "dev.lock": ["pyproject.toml", "--all-extras", "--group", "dev"],
+    # A stock MLflow, for tests and comparisons: an environment of its own, never beside ours.
+    "mlflow.lock": ["--group", "mlflow"],
 }
 OPTIONS = ["--universal", "--generate-hashes", "--no-header", "--no-emit-index-url", "--python-version", "3.11", "--quiet"]
 
@@ -16,9 +18,9 @@ OPTIONS = ["--universal", "--generate-hashes", "--no-header", "--no-emit-index-u
 def main() -> None:
     """Call uv, which stands beside this interpreter. Its own lock, bootstrap.lock, is changed by hand."""
     uv = str(Path(sys.executable).with_name("uv"))
-    for name, extras in LOCKS.items():
+    for name, sources in LOCKS.items():
         target = ROOT / "requirements" / name
-        command = [uv, "pip", "compile", *OPTIONS, *sys.argv[1:], "pyproject.toml", *extras, "--output-file", str(target)]
+        command = [uv, "pip", "compile", *OPTIONS, *sys.argv[1:], *sources, "--output-file", str(target)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # our own words
         print(f"{name}: {sum('==' in line for line in target.read_text(encoding='utf-8').splitlines())} packages")
 
