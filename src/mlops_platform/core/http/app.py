@@ -45,6 +45,7 @@ class ServiceApp:
             runtime=runtime,
             public_paths=public,
             hot_routes=service.hot_routes,
+            error_forms=service.error_forms,
             metrics=self.metrics,
             service=service.name,
         )
@@ -73,6 +74,7 @@ def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> Fas
     app.state.runtime = runtime
     app.state.service = None
     app.state.metrics = metrics
+    app.state.error_forms = service.error_forms
     app.state.checks = {name: _bound(check, runtime) for name, check in service.dependencies.items()}
     app.state.openapi_json = cache(lambda: json.dumps(openapi_document(service, app.routes)).encode())
     return app

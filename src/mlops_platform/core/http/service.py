@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from mlops_platform.core.errors import ContentTooLarge
+from mlops_platform.core.errors import ContentTooLarge, PlatformError
 from mlops_platform.core.identity import Permission, Principal
 from mlops_platform.core.work.duties import Duty
 from mlops_platform.core.work.runtime import Runtime
@@ -72,6 +72,19 @@ class HotRoute:
     handle: HotHandler
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An error as it goes out."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+ErrorForm = Callable[[PlatformError], ErrorAnswer]
+"""How errors are written for clients that do not know problem+json."""
+
+
 ServiceState = Callable[[Runtime], AbstractAsyncContextManager[Any]]
 
 
@@ -88,3 +101,5 @@ class Service:
     # What the service keeps in memory between requests (snapshots, batchers); `request.app.state.service` holds it.
     state: ServiceState | None = None
     dependencies: Mapping[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
+    # By the beginning of the path: a protocol of others has errors of its own.
+    error_forms: Mapping[str, ErrorForm] = field(default_factory=dict)

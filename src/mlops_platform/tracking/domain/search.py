@@ -12,6 +12,9 @@ from mlops_platform.core.query.vocabulary import Attribute, Collection, Type, Vo
 METRICS = "metrics"
 PARAMS = "params"
 TAGS = "tags"
+DATASETS = "datasets"
+AS_TEXT = "text"
+"""A parameter's text, where an order is by texts even of those that are numbers."""
 SUMMARIES = ("last", "min", "max", "mean", "count")
 
 RUNS = Vocabulary(

@@ -88,7 +88,7 @@ async def get_artifact(place: Place, path: ArtifactPath, request: Request, calle
         blob = await runtime.blobs.held(session, caller.project, holder(place.run_id, path))
     if row is None or blob is None:
         raise artifact_not_found(place.run_id, path)
-    headers = _headers(row)
+    headers = headers_of(row)
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     wanted = parse_range(request.headers.get("range"), blob.size)
@@ -131,7 +131,8 @@ async def _check_writable(place: RunPlace, caller: Principal, runtime: Runtime) 
         raise RunDeleted.of(place.run_id)
 
 
-def _headers(row: Record) -> dict[str, str]:
+def headers_of(row: Record) -> dict[str, str]:
+    """What is said about a file that is sent."""
     name = quote(row.path.rpartition("/")[2], safe="")
     return {
         "ETag": f'"{row.sha256}"',

@@ -6,13 +6,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, FromClause, Text, and_, cast, exists, extract, false, func, not_, or_, true
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    FromClause,
+    Text,
+    and_,
+    cast,
+    exists,
+    extract,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
 
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.tree import And, Comparator, Compare, Expression, Field, IsNull, Like, Not, OneOf, Or, Value
 from mlops_platform.tracking.domain.ids import is_id
-from mlops_platform.tracking.domain.search import METRICS, PARAMS, TAGS
-from mlops_platform.tracking.tables import SORTED_LENGTH, run_metrics, run_params, run_tags, runs
+from mlops_platform.tracking.domain.search import DATASETS, METRICS, PARAMS, TAGS
+from mlops_platform.tracking.tables import (
+    SORTED_LENGTH,
+    datasets,
+    experiments,
+    run_inputs,
+    run_metrics,
+    run_params,
+    run_tags,
+    runs,
+)
 
 NAN = math.nan
 SUMMARY_COLUMNS = {"last": "last_value", "min": "min_value", "max": "max_value", "count": "count"}
@@ -32,8 +57,17 @@ ATTRIBUTES: Mapping[str, Column] = {
     "duration_seconds": cast(extract("epoch", runs.c.end_time - runs.c.start_time), Double),
     "parent_run_id": runs.c.parent_run_id,
     "experiment_id": runs.c.experiment_id,
+    "artifact_uri": select(
+        func.coalesce(experiments.c.artifact_location, func.concat("mlflow-artifacts:/", experiments.c.number))
+        + literal("/")
+        + func.replace(cast(runs.c.id, Text), "-", "")
+        + literal("/artifacts")
+    )
+    .where(experiments.c.id == runs.c.experiment_id)
+    .correlate(runs)
+    .scalar_subquery(),
 }
-NEVER_NULL = frozenset({"run_id", "run_name", "status", "created_at", "updated_at", "experiment_id"})
+NEVER_NULL = frozenset({"run_id", "run_name", "status", "created_at", "updated_at", "experiment_id", "artifact_uri"})
 IDS = frozenset({"run_id", "parent_run_id", "experiment_id"})
 OPERATORS: Mapping[Comparator, Callable[[Any, Any], Any]] = {
     Comparator.EQ: operator.eq,
@@ -98,12 +132,24 @@ def _leaf(leaf: Leaf, scope: Scope) -> Condition:
         return not_(_leaf(IsNull(leaf.field, negated=True), scope))
     if leaf.field.collection is None:
         return _on_attribute(leaf)
+    if leaf.field.collection == DATASETS:
+        return _on_dataset(leaf, scope)
     place = (leaf.field.collection, leaf.field.name)
     if place in scope.joined:
         table = scope.joined[place]
         return false() if table is None else _on_row(leaf, table)
     table = TABLES[leaf.field.collection].alias()
     return exists().where(scope.row_of(*place, table), _on_row(leaf, table))
+
+
+def _on_dataset(leaf: Leaf, scope: Scope) -> Condition:
+    """Any of the datasets that the run read."""
+    read, data = run_inputs.alias(), datasets.alias()
+    column = read.c.context if leaf.field.name == "context" else data.c[leaf.field.name]
+    matches = column.is_not(None) if isinstance(leaf, IsNull) else _on_value(leaf, column)
+    return exists().where(
+        read.c.project_id == scope.principal.project, read.c.run_id == runs.c.id, read.c.dataset_id == data.c.id, matches
+    )
 
 
 def _on_attribute(leaf: Leaf) -> Condition:

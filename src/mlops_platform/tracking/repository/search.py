@@ -31,7 +31,7 @@ from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.tree import Field, Order
-from mlops_platform.tracking.domain.search import METRICS, PARAMS, Question
+from mlops_platform.tracking.domain.search import AS_TEXT, METRICS, PARAMS, Question
 from mlops_platform.tracking.repository.conditions import ATTRIBUTES, NAN, NEVER_NULL, TABLES, Scope, condition, value_of
 from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, readable
 from mlops_platform.tracking.repository.keyset import beyond
@@ -68,6 +68,8 @@ class Search:
     question: Question
     experiment_ids: tuple[str, ...] = ()
     deleted: DeletedFilter = DeletedFilter.EXCLUDE
+    # Experiments whose runs all count as deleted, whatever is said of each.
+    deleted_experiments: tuple[str, ...] = ()
 
 
 async def find(
@@ -102,7 +104,13 @@ def _sections(order: tuple[Order, ...], scope: Scope) -> tuple[int, ...]:
         return (VALUES,) if field.name in NEVER_NULL else (VALUES, ABSENT)
     if field.collection == METRICS and field.name not in scope.key_ids:
         return (ABSENT,)
-    return (VALUES, SPECIALS, ABSENT) if field.collection in {METRICS, PARAMS} else (VALUES, ABSENT)
+    has_specials = field.collection == METRICS or _is_typed(field)
+    return (VALUES, SPECIALS, ABSENT) if has_specials else (VALUES, ABSENT)
+
+
+def _is_typed(field: Field) -> bool:
+    """A parameter whose numbers come first, in their order, and then its texts."""
+    return field.collection == PARAMS and field.summary != AS_TEXT
 
 
 class _Key:
@@ -119,7 +127,7 @@ class _Key:
         """The section of a row, when the key is not the first."""
         if self.table is None:
             return case((ATTRIBUTES[self.field.name].is_(None), ABSENT), else_=VALUES)
-        if self.field.collection == PARAMS:
+        if _is_typed(self.field):
             return case((self.table.c.key.is_(None), ABSENT), (self.table.c.number.is_(None), SPECIALS), else_=VALUES)
         value = value_of(self.field, self.table)
         if self.field.collection == METRICS:
@@ -128,11 +136,11 @@ class _Key:
 
     def value(self, section: int) -> Column | None:
         """What a section is ordered by; None when all of it is alike."""
-        if section == ABSENT or (section == SPECIALS and self.field.collection != PARAMS):
+        if section == ABSENT or (section == SPECIALS and not _is_typed(self.field)):
             return None
         if self.table is None:
             return _attribute(self.field)
-        if self.field.collection == PARAMS:
+        if _is_typed(self.field):
             return self.table.c.number if section == VALUES else func.left(self.table.c.text, SORTED_LENGTH)
         value = value_of(self.field, self.table)
         return value if self.field.collection == METRICS else func.left(value, SORTED_LENGTH)
@@ -144,7 +152,7 @@ class _Key:
             if self.field.name in NEVER_NULL:
                 return true()
             return column.is_(None) if section == ABSENT else column.is_not(None)
-        if self.field.collection == PARAMS:
+        if _is_typed(self.field):
             return self.table.c.number.is_not(None) if section == VALUES else self.table.c.number.is_(None)
         if self.field.collection == METRICS:
             value = value_of(self.field, self.table)
@@ -238,7 +246,8 @@ class _Page:
             case DeletedFilter.EXCLUDE:
                 wanted.append(runs.c.deleted_at.is_(None))
             case DeletedFilter.ONLY:
-                wanted.append(runs.c.deleted_at.is_not(None))
+                gone = runs.c.experiment_id.in_(self.search.deleted_experiments)
+                wanted.append(or_(runs.c.deleted_at.is_not(None), gone))
         if self.keys:
             wanted.append(self._in_section(self.keys[0], experiment))
         return wanted
