@@ -51,6 +51,7 @@ OUTSIDE_PROJECTS = {
         ),
         _OF_PLATFORM,
     ),
+    "tracking/repository/uploads.py": {"forget_begun_before": _OF_PLATFORM},
     "registry/repository/models.py": {"of_versions": "a part of a select that begins with visible_to"},
 }
 SCOPES = {"visible_to", "in_project"}

@@ -4,18 +4,21 @@ from contextlib import AbstractAsyncContextManager
 
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.tracking import tasks
 from mlops_platform.tracking.endpoints import artifacts, experiments, inputs, metrics, runs, search
 from mlops_platform.tracking.endpoints.mlflow import artifacts as mlflow_artifacts
 from mlops_platform.tracking.endpoints.mlflow import experiments as mlflow_experiments
 from mlops_platform.tracking.endpoints.mlflow import logging as mlflow_logging
 from mlops_platform.tracking.endpoints.mlflow import metrics as mlflow_metrics
 from mlops_platform.tracking.endpoints.mlflow import models as mlflow_models
+from mlops_platform.tracking.endpoints.mlflow import multipart as mlflow_multipart
 from mlops_platform.tracking.endpoints.mlflow import runs as mlflow_runs
 from mlops_platform.tracking.endpoints.mlflow import search as mlflow_search
 from mlops_platform.tracking.endpoints.mlflow import server as mlflow_server
 from mlops_platform.tracking.endpoints.mlflow.errors import mlflow_error
-from mlops_platform.tracking.endpoints.mlflow.wire import PREFIXES
+from mlops_platform.tracking.endpoints.mlflow.wire import MLFLOW_AGENT, MLFLOW_VERSION, PREFIXES
 from mlops_platform.tracking.service.ingest import MetricIngest
+from mlops_platform.tracking.service.reset import reset_project
 
 
 def _state(runtime: Runtime) -> AbstractAsyncContextManager[MetricIngest]:
@@ -29,6 +32,7 @@ _MLFLOW = (
     mlflow_search.router,
     mlflow_metrics.router,
     mlflow_artifacts.router,
+    mlflow_multipart.router,
     mlflow_models.router,
     mlflow_server.router,
 )
@@ -39,6 +43,9 @@ SERVICE = Service(
     description="Experiments, runs, parameters, metrics and artifacts: what was tried, with what, and how it went.",
     routers=(experiments.router, search.router, runs.router, metrics.router, artifacts.router, inputs.router, *_MLFLOW),
     hot_routes=(*metrics.HOT_ROUTES, *mlflow_logging.HOT_ROUTES),
+    duties=tasks.DUTIES,
     state=_state,
+    reset=reset_project,
+    versions={MLFLOW_AGENT: MLFLOW_VERSION},
     error_forms=dict.fromkeys(PREFIXES, mlflow_error),
 )

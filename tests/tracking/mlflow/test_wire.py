@@ -1,11 +1,17 @@
 """MLflow's wire, byte for byte where clients look."""
 
 import base64
+import dataclasses
 import itertools
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mlops_platform.core.clock import FixedClock
 from mlops_platform.core.identity import Role
+from mlops_platform.core.settings import Mode
+from mlops_platform.tracking.service.uploads import forget_old
 from tests.factories.tracking import a_run, an_experiment
 
 API = "/api/2.0/mlflow"
@@ -381,7 +387,121 @@ class TestArtifacts:
         assert "must be in the 'active' state" in response.json()["message"]
 
 
+class TestMultipart:
+    async def begun(self, caller, parts=2):
+        run_id = await a_new_run(caller)
+        folder = f"0/{run_id}/artifacts/data"
+        response = await caller.http.post(
+            f"{PROXY}/mpu/create/{folder}", json={"path": "/home/me/large.bin", "num_parts": parts}
+        )
+        assert response.status_code == 200, response.text
+        return folder, response.json()
+
+    async def sent(self, caller, credential, content):
+        response = await caller.http.put(credential["url"].replace("http://localhost", ""), content=content)
+        assert response.status_code == 200, response.text
+        return {"part_number": credential["part_number"], "etag": response.headers["etag"], "url": credential["url"]}
+
+    async def test_parts_in_any_order_become_one_file(self, caller):
+        folder, upload = await self.begun(caller)
+        second, first = [
+            await self.sent(caller, each, content)
+            for each, content in ((upload["credentials"][1], b"second"), (upload["credentials"][0], b"first "))
+        ]
+        assert upload["credentials"][0]["headers"]["authorization"] == f"Bearer {caller.key}"
+        body = {"path": "/home/me/large.bin", "upload_id": upload["upload_id"], "parts": [first, second]}
+        missing = await caller.http.get(f"{PROXY}/artifacts/{folder}/large.bin")
+        assert missing.status_code == 404
+        done = await caller.http.post(f"{PROXY}/mpu/complete/{folder}", json=body)
+        assert (done.status_code, done.json()) == (200, {})
+        assert (await caller.http.get(f"{PROXY}/artifacts/{folder}/large.bin")).content == b"first second"
+        again = await caller.http.post(f"{PROXY}/mpu/complete/{folder}", json=body)
+        assert again.status_code == 404
+
+    async def test_a_part_that_is_missing_or_another_is_refused(self, caller):
+        folder, upload = await self.begun(caller)
+        first = await self.sent(caller, upload["credentials"][0], b"first ")
+        for parts in ([first], [first, {**first, "part_number": 2}], [], [{**first, "etag": "other"}]):
+            body = {"path": "large.bin", "upload_id": upload["upload_id"], "parts": parts}
+            response = await caller.http.post(f"{PROXY}/mpu/complete/{folder}", json=body)
+            assert response.status_code == 400, parts
+        response = await caller.http.put(f"{PROXY}/mpu/part/{upload['upload_id']}/3", content=b"x")
+        assert response.status_code == 400
+
+    async def test_an_upload_that_is_given_up_is_forgotten(self, caller):
+        folder, upload = await self.begun(caller)
+        await self.sent(caller, upload["credentials"][0], b"first ")
+        body = {"path": "large.bin", "upload_id": upload["upload_id"]}
+        for _ in range(2):
+            response = await caller.http.post(f"{PROXY}/mpu/abort/{folder}", json=body)
+            assert (response.status_code, response.json()) == (200, {})
+        response = await caller.http.put(f"{PROXY}/mpu/part/{upload['upload_id']}/1", content=b"x")
+        assert response.status_code == 404
+
+    async def test_nobody_else_sends_parts_of_it(self, platform, caller):
+        folder, upload = await self.begun(caller)
+        other = await platform.caller("experiment-tracking")
+        viewer = await platform.caller("experiment-tracking", Role.VIEWER, project=caller.project)
+        for stranger, status in ((other, 404), (viewer, 403)):
+            path = f"{PROXY}/mpu/part/{upload['upload_id']}/1"
+            assert (await stranger.http.put(path, content=b"x")).status_code == status
+            created = await stranger.http.post(f"{PROXY}/mpu/create/{folder}", json={"path": "a", "num_parts": 1})
+            assert created.status_code == status
+
+    async def test_what_nobody_goes_on_with_is_swept(self, platform, caller):
+        _, upload = await self.begun(caller)
+        await self.sent(caller, upload["credentials"][0], b"first ")
+        later = dataclasses.replace(platform.runtime, clock=FixedClock(datetime.now(UTC) + timedelta(hours=49)))
+        await forget_old(later)
+        response = await caller.http.put(f"{PROXY}/mpu/part/{upload['upload_id']}/1", content=b"x")
+        assert response.status_code == 404
+
+
+class TestReset:
+    async def test_a_project_is_as_new_and_others_are_untouched(self, platform, caller):
+        run_id = await a_new_run(caller)
+        await post(caller, "runs/log-metric", run_id=run_id, key="m", value=1, timestamp=1)
+        dataset = {"name": "d", "digest": "1", "source_type": "local", "source": "x"}
+        await post(caller, "runs/log-inputs", run_id=run_id, datasets=[{"dataset": dataset}])
+        model = await post(caller, "logged-models", experiment_id="0", name="m", source_run_id=run_id)
+        await post(caller, "runs/outputs", run_id=run_id, models=[{"model_id": model["model"]["info"]["model_id"]}])
+        await caller.http.put(f"{PROXY}/artifacts/0/{run_id}/artifacts/a", content=b"x")
+        await post(caller, "experiments/create", name="one")
+        other = await platform.caller("experiment-tracking")
+        kept = await a_new_run(other)
+        response = await caller.http.post(f"/api/platform/projects/{caller.project}/reset")
+        assert response.status_code == 200, response.text
+        assert response.json()["removed"]["experiments"] == 2
+        found = await post(caller, "experiments/search", max_results=10, view_type="ALL")
+        assert [it["experiment_id"] for it in found["experiments"]] == ["0"]
+        assert (await post(caller, "experiments/create", name="one"))["experiment_id"] == "1"
+        await get(caller, "runs/get", 404, run_id=run_id)
+        await get(other, "runs/get", run_id=kept)
+        again = await a_new_run(caller)
+        await post(caller, "runs/log-metric", run_id=again, key="m", value=2, timestamp=1)
+
+    async def test_only_its_own_project_and_only_in_development(self, platform, caller, monkeypatch):
+        other = await platform.caller("experiment-tracking")
+        response = await caller.http.post(f"/api/platform/projects/{other.project}/reset")
+        assert response.status_code == 404
+        contributor = await platform.caller("experiment-tracking", Role.CONTRIBUTOR, project=caller.project)
+        response = await contributor.http.post(f"/api/platform/projects/{caller.project}/reset")
+        assert response.status_code == 403
+        state = platform.apps["experiment-tracking"].fastapi.state
+        production = platform.runtime.settings.model_copy(update={"mode": Mode.PRODUCTION})
+        monkeypatch.setitem(state._state, "runtime", dataclasses.replace(platform.runtime, settings=production))
+        response = await caller.http.post(f"/api/platform/projects/{caller.project}/reset")
+        assert (response.status_code, response.json()["code"]) == (409, "reset_refused")
+
+
+async def test_the_version_is_mlflows_for_its_clients_and_ours_for_others(caller):
+    response = await caller.http.get("/version", headers={"User-Agent": "mlflow-python-client/3.18.0"})
+    assert re.fullmatch(r"\d+\.\d+\.\d+", response.text)
+    assert (await caller.http.get("/version")).json()["service"] == "experiment-tracking"
+
+
 async def test_the_server_says_what_it_can(caller):
     response = await caller.http.get("/api/3.0/mlflow/server-info")
+    assert response.status_code == 200, response.text
     assert response.json()["store_type"] == "SqlStore"
     assert response.json()["workspaces_enabled"] is False

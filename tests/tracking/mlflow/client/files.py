@@ -38,6 +38,20 @@ def check_a_large_file_comes_back_as_it_went():
     return [SIZE / MIB / (sent - begun), SIZE / MIB / (received - sent)]
 
 
+def check_a_large_file_may_go_in_parts():
+    os.environ["MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE"] = str(MIB)
+    os.environ["MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE"] = str(5 * MIB)
+    source = Path("parts.bin")
+    source.write_bytes(random.Random(2).randbytes(12 * MIB + 1))
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(source), "in/parts")
+        client.log_artifact(run.info.run_id, str(source))
+    got = client.download_artifacts(run.info.run_id, "in/parts/parts.bin", "down")
+    assert digest(got) == digest(source)
+    assert [it.path for it in client.list_artifacts(run.info.run_id)] == ["in", "parts.bin"]
+    os.environ["MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE"] = str(500 * MIB)
+
+
 def check_a_tree_keeps_its_names():
     root = Path("tree")
     for name in ("a.txt", "sub/b.txt", "sub/deep/ü c.txt", "sub/empty"):

@@ -19,6 +19,7 @@ API = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 ARTIFACTS = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 INFO = ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow")
 PREFIXES = ("/api/2.0/", "/ajax-api/", "/api/3.0/")
+MLFLOW_AGENT, MLFLOW_VERSION = "mlflow-", "3.17.0"
 LARGE_BODY = 20 * 1024 * 1024
 SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
