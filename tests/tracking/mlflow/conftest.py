@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,11 @@ async def caller(platform: Platform) -> Caller:
 
 
 @pytest.fixture
-def stock_client(address: str, caller: Caller, tmp_path: Path) -> Callable[..., Awaitable[dict[str, Any]]]:
-    """Run a script with the stock client; every one of its checks must hold. What the checks gave back, by name."""
-
+def stock_python(address: str, caller: Caller, tmp_path: Path) -> Callable[..., Awaitable[str]]:
+    """Run the interpreter of the stock client, which must succeed; what it wrote."""
     assert INTERPRETER.exists(), f"{INTERPRETER} is missing: make .venv-mlflow/.ready"
 
-    async def run(script: str, **variables: str) -> dict[str, Any]:
+    async def run(*arguments: str | Path, **variables: str) -> str:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         environment |= {
             "MLFLOW_TRACKING_URI": address,
@@ -53,16 +53,22 @@ def stock_client(address: str, caller: Caller, tmp_path: Path) -> Callable[..., 
             **variables,
         }
         process = await asyncio.create_subprocess_exec(
-            INTERPRETER,
-            SCRIPTS / script,
-            cwd=tmp_path,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            INTERPRETER, *arguments, cwd=tmp_path, env=environment, stdout=PIPE, stderr=PIPE
         )
         out, err = await process.communicate()
         assert process.returncode == 0, err.decode()[-6000:]
-        results = json.loads(out.decode().strip().splitlines()[-1])
+        return out.decode()
+
+    return run
+
+
+@pytest.fixture
+def stock_client(stock_python: Callable[..., Awaitable[str]]) -> Callable[..., Awaitable[dict[str, Any]]]:
+    """Run a script with the stock client; every one of its checks must hold. What the checks gave back, by name."""
+
+    async def run(script: str, **variables: str) -> dict[str, Any]:
+        out = await stock_python(SCRIPTS / script, **variables)
+        results = json.loads(out.strip().splitlines()[-1])
         failed = {name: result["error"] for name, result in results.items() if "error" in result}
         assert not failed, "\n\n".join(f"{name}\n{error}" for name, error in failed.items())
         return {name: result["value"] for name, result in results.items()}

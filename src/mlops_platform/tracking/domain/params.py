@@ -97,8 +97,8 @@ def to_param(key: str, value: Any) -> Param:
     return param
 
 
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
-_FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
+_FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?", re.ASCII)
 
 
 def read_param(key: str, text: str) -> Param:

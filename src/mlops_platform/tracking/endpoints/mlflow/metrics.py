@@ -1,11 +1,12 @@
 """Histories of metrics on MLflow's wire."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 
-from mlops_platform.core.db.session import ReadSession
+from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf
 from mlops_platform.core.http.routing import platform_router
 from mlops_platform.core.identity import Principal
@@ -23,6 +24,7 @@ router = platform_router(tags=["mlflow"])
 
 MOST_AT_ONCE = 1_000_000
 MAX_BULK = 25_000
+_LONG = 5000
 MAX_RUNS = 100
 MAX_SAMPLES = 2500
 
@@ -41,11 +43,18 @@ async def get_history(fields: FieldsOf, caller: Caller, session: Reading, runtim
     ids = await metrics.key_ids(session, caller, {key})
     rows = await metrics.history(session, caller, run_id, list(ids.values()), limit=size + 1, after=after) if ids else ()
     shown = rows[:size]
-    body: dict[str, Any] = {"metrics": [to_metric(row, key) for row in shown]} if shown else {}
+    rest: dict[str, Any] = {}
     if len(rows) > len(shown):
         last = shown[-1]
-        body["next_page_token"] = token_of(pepper, digest, (last.key_id, last.step, last.timestamp, last.value))
-    return answer(body)
+        rest["next_page_token"] = token_of(pepper, digest, (last.key_id, last.step, last.timestamp, last.value))
+    if len(shown) < _LONG:
+        return answer(_history(shown, key) | rest)
+    # Others must not wait while a hundred thousand points are written out.
+    return await asyncio.to_thread(lambda: answer(_history(shown, key) | rest))
+
+
+def _history(rows: Sequence[Record], key: str) -> dict[str, Any]:
+    return {"metrics": [to_metric(row, key) for row in rows]} if rows else {}
 
 
 @on_wire(router, "GET", "/metrics/get-history-bulk", permission=EXPERIMENTS_READ, prefixes=API[1:])
