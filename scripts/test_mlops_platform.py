@@ -8,6 +8,7 @@ The exit code is 0 when every check passed, 1 when one failed, 2 when the comman
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 SERVICES = {
     "model-registry": ("registry", "MLOPS_MODEL_REGISTRY_URL", 8000),
@@ -85,16 +86,18 @@ class Service:
         sent.update({name.replace("_", "-"): value for name, value in headers.items()})
         if self.key and "Authorization" not in sent:
             sent["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(
-            self.url + path, data=content if body is not None else None, method=method, headers=sent
-        )
         try:
+            request = urllib.request.Request(
+                self.url + path, data=content if body is not None else None, method=method, headers=sent
+            )
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
                 answer = Answer(response.status, response.headers, response.read())
         except urllib.error.HTTPError as error:
             answer = Answer(error.code, error.headers, error.read())
         except OSError as error:
             raise Failed(f"nothing answers at {self.url}: {getattr(error, 'reason', error)}") from error
+        except (http.client.HTTPException, ValueError) as error:
+            raise Failed(f"{self.url} is not the address of a service: {error!r}") from error
         wanted = (expect,) if isinstance(expect, int) else expect
         if answer.status not in wanted:
             seen = answer.content[:300].decode(errors="replace")
@@ -116,7 +119,7 @@ class Report:
         begun = time.monotonic()
         try:
             found = function()
-        except (Failed, KeyError, IndexError, TypeError) as error:
+        except (Failed, KeyError, IndexError, TypeError, AttributeError) as error:
             self.failed += 1
             why = error if isinstance(error, Failed) else f"the answer lacks what it should hold: {error!r}"
             print(f"  FAIL  {what}\n        {why}")
@@ -459,23 +462,43 @@ def names(service: Service, path: str) -> list[str]:
     return [item["name"] for item in pages(service, path)]
 
 
-def find(home: Path) -> tuple[dict[str, str], str | None, str | None]:
-    """Addresses, key and project: from the environment, else from what `mlops up` left."""
+def find(home: Path) -> tuple[dict[str, str], dict[str, str], str | None]:
+    """Addresses, keys by address, and project: from the environment, else from what `mlops up` left."""
     try:
         left = json.loads((home / "client.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        left = {}
+    if not isinstance(left, dict):
         left = {}
     known, project = left.get("urls", {}), os.environ.get("MLOPS_PROJECT")
     urls = {
         name: (os.environ.get(variable) or known.get(short) or f"http://127.0.0.1:{port}").rstrip("/")
         for name, (short, variable, port) in SERVICES.items()
     }
-    key = os.environ.get("MLOPS_API_KEY") or os.environ.get("MLOPS_SERVICE_TOKEN")
-    if not key:
-        path = Path(os.environ.get("MLOPS_API_KEY_FILE") or home / "secrets" / "api_key")
-        key = path.read_text(encoding="utf-8").strip() if path.is_file() else None
-        project = project or left.get("project")
-    return urls, key, project
+    given = os.environ.get("MLOPS_API_KEY_FILE") or os.environ.get("MLOPS_SERVICE_TOKEN_FILE")
+    key = os.environ.get("MLOPS_API_KEY") or os.environ.get("MLOPS_SERVICE_TOKEN") or (given and read_key(Path(given)))
+    if key:
+        return urls, dict.fromkeys(urls.values(), key), project
+    key, project = read_key(home / "secrets" / "api_key"), project or left.get("project")
+    ours = {url for url in urls.values() if url in known.values() or is_loopback(url)}
+    # The key of this machine goes to this machine's platform, and not to wherever a mistyped address leads.
+    return urls, dict.fromkeys(ours, key) if key else {}, project
+
+
+def read_key(path: Path) -> str | None:
+    """The key in a file, if there is one."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is on this machine."""
+    try:
+        return urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+    except ValueError:
+        return False
 
 
 def main() -> int:
@@ -483,12 +506,12 @@ def main() -> int:
     parser.add_argument("--comprehensive", action="store_true", help="also files, training sets, results, schedules")
     parser.add_argument("--only", action="append", choices=list(SERVICES), help="check this service; again for more")
     arguments = parser.parse_args()
-    urls, key, project = find(Path(os.environ.get("MLOPS_HOME") or Path.home() / ".mlops"))
-    if key is None:
+    urls, keys, project = find(Path(os.environ.get("MLOPS_HOME") or Path.home() / ".mlops"))
+    if not keys:
         print("No API key: set MLOPS_API_KEY, or MLOPS_HOME to where 'mlops up' keeps its data.", file=sys.stderr)
     report = Report()
     for name in arguments.only or SERVICES:
-        service = Service(urls[name], key, project)
+        service = Service(urls[name], keys.get(urls[name]), project)
         report.section(f"{name} at {service.url}")
         if check_common(report, service):
             CHECKS[name](report, service, comprehensive=arguments.comprehensive)

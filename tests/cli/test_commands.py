@@ -23,6 +23,13 @@ class TestModel:
         assert "--metric" in outcome.err
 
 
+class TestExperiment:
+    async def test_a_tag_stays_the_text_that_was_given(self, mlops):
+        tags = {"version": "1.10", "flag": "true", "none": "null", "n": "1e3", "plain": "text"}
+        options = [word for key, value in tags.items() for word in ("--tag", f"{key}={value}")]
+        assert (await mlops("experiment", "create", f"e-{new_id()}", *options, "-o", "json")).json["tags"] == tags
+
+
 class TestAuth:
     async def test_whoami(self, mlops):
         assert (await mlops("auth", "whoami", "-o", "json")).json["roles"] == ["admin"]

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from mlops_platform.cli.main import app
 from tests.cli.conftest import invoke
+from tests.sdk.server import Reply, fake_service
 
 SRC = str(Path(__file__).parents[2] / "src")
 
@@ -87,6 +88,59 @@ class TestExitCodes:
         assert outcome.code == 1
         assert "MLOPS_MODEL_REGISTRY_URL" in outcome.err
         assert len(outcome.err.splitlines()) == 1
+
+    def test_what_is_not_the_platform_is_1_in_one_line(self, tmp_path):
+        with fake_service(lambda _: Reply(200, b"<html>welcome</html>", content_type="text/html")) as service:
+            environment = {"MLOPS_HOME": str(tmp_path), "MLOPS_MODEL_REGISTRY_URL": service.url}
+            outcome = invoke(("model", "list", "-o", "json"), environment)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert "text/html" in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "content", "code"),
+        [
+            ("rows.json", b"\xff\xfe\x00", 2),
+            ("rows.json", b"5", 2),
+            ("rows.json", b'["x"]', 2),
+            ("rows.parquet", b"not parquet", 1),
+            ("rows.parquet", None, 1),
+        ],
+    )
+    def test_a_file_that_holds_no_rows_is_said_without_a_traceback(self, tmp_path, name, content, code):
+        source = tmp_path / name
+        if content is not None:
+            source.write_bytes(content)
+        outcome = invoke(("feature", "ingest", "s", str(source)), {"MLOPS_HOME": str(tmp_path)})
+        assert outcome.code == code
+        assert name in outcome.err.replace("\n", "").replace("│ ", "")
+
+    async def test_a_directory_that_cannot_be_written_to_is_1_in_one_line(self, mlops, tmp_path):
+        (tmp_path / "file").write_text("")
+        (tmp_path / "model.bin").write_bytes(b"weights")
+        await mlops("model", "create", "m", "1", "--file", str(tmp_path / "model.bin"), "--finalize")
+        outcome = await mlops("model", "download", "m", "1", "--to", str(tmp_path / "file"))
+        assert outcome.code == 1
+        assert "file" in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+    @pytest.mark.parametrize("words", [("db", "upgrade"), ("serve", "model-registry")], ids=" ".join)
+    def test_a_database_that_does_not_answer_is_1_in_one_line(self, tmp_path, words):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            environment = {
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": SRC,
+                "MLOPS_HOME": str(tmp_path),
+                "MLOPS_DATABASE_URL": f"postgresql://u:canary@127.0.0.1:{taken.getsockname()[1]}/x",
+                "API_SECRET_KEY": "a1b2c3d4" * 8,
+            }
+            command = [sys.executable, "-m", "mlops_platform.cli", *words]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout) == (1, "")
+        said = [line for line in done.stderr.splitlines() if line.startswith("mlops: ")]
+        assert (len(said), done.stderr.count("Traceback"), done.stderr.count("canary")) == (1, 0, 0), done.stderr
+        assert "onnect" in said[0], said
 
     async def test_absent_is_3(self, mlops):
         assert (await mlops("model", "show", "absent")).code == 3

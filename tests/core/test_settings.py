@@ -44,9 +44,9 @@ class TestDocumented:
         ]
         assert undocumented == []
 
-    def test_every_name_begins_with_the_prefix_except_the_three_of_deployments(self):
+    def test_every_name_begins_with_the_prefix_except_the_three_of_deployments_and_those_of_opentelemetry(self):
         names = {env_names(field, name)[0] for name, field in Settings.model_fields.items()}
-        others = {name for name in names if not name.startswith("MLOPS_")}
+        others = {name for name in names if not name.startswith(("MLOPS_", "OTEL_"))}
         assert others == {"API_SECRET_KEY", "POSTGRES_PASSWORD", "MINIO_ROOT_PASSWORD"}
 
 
@@ -83,6 +83,31 @@ class TestEnvironment:
         with pytest.raises(ConfigurationError, match="MLOPS_LOG_LEVEL"):
             env(MLOPS_LOG_LEVEL="loud")
 
+    @pytest.mark.parametrize("given", ["collector:4318", "grpc://collector:4317", "http://", "4318"])
+    def test_an_endpoint_that_is_no_http_url_is_refused(self, env, given):
+        with pytest.raises(ConfigurationError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT.*http"):
+            env(OTEL_EXPORTER_OTLP_ENDPOINT=given)
+
+    @pytest.mark.parametrize("given", ["c4nary", "a=b,c4nary", "=c4nary", "a=c4nary%0d%0ab: c"])
+    def test_headers_that_are_no_pairs_are_refused_and_never_shown(self, env, given):
+        with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_HEADERS") as refused:
+            env(OTEL_EXPORTER_OTLP_HEADERS=given)
+        assert "c4nary" not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("given", "url"),
+        [
+            ({}, None),
+            ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "http://c:4318/v1/traces"),
+            ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c/otlp/"}, "https://c/otlp/v1/traces"),
+            ({"MLOPS_OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, "http://c/v1/traces"),
+            ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/x"}, "http://c/x"),
+            ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "TRUE"}, None),
+        ],
+    )
+    def test_traces_go_where_the_standard_variables_say(self, env, given, url):
+        assert env(**given).traces_url == url
+
     def test_a_setting_that_nobody_knows_is_ignored(self, env):
         assert env(MLOPS_NO_SUCH_THING="1").mode is Mode.DEVELOPMENT
 
@@ -91,10 +116,10 @@ class TestFiles:
     @pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if is_secret(field)])
     def test_each_secret_can_come_from_a_file(self, env, tmp_path, name):
         path = tmp_path / "secret"
-        path.write_text("from a file\n")
+        path.write_text("name=from a file\n")
         for variable in env_names(Settings.model_fields[name], name):
             loaded = env(**{f"{variable}_FILE": str(path)})
-            assert getattr(loaded, name).get_secret_value() == "from a file"
+            assert getattr(loaded, name).get_secret_value() == "name=from a file"
             env(**{f"{variable}_FILE": None})
 
     def test_the_variable_goes_before_the_file(self, env, tmp_path):

@@ -5,11 +5,17 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from sqlalchemy import text
 
+from mlops_platform.contracts.pipelines import AttemptState, PipelineRunState
+from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.pipelines.repository.dispatch import Offer
+from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher
+from mlops_platform.pipelines.service.settlement import Ending
 from mlops_platform.pipelines.tasks.worker import Worker, WorkerOptions
 from tests.conftest import Caller
 from tests.pipelines.eventually import eventually
@@ -68,6 +74,28 @@ async def set_aside_leftovers(runtime: Runtime) -> None:
                 " WHERE state NOT IN ('succeeded', 'failed', 'cancelled', 'upstream_failed')"
             )
         )
+
+
+class Paper:
+    """A worker on paper: it claims and ends when it is told to."""
+
+    def __init__(self, runtime: Runtime, seed: int = 0) -> None:
+        self.id = new_id()
+        self.runtime = runtime
+        self.dispatcher = Dispatcher(runtime, 60.0, Random(seed))
+
+    async def claim(self, slots: int = 1, **room) -> list[ClaimedTask]:
+        needs = {"cpus": 100.0, "memory_mb": 100, "gpus": 0} | room
+        offer = Offer(worker_id=self.id, worker="paper", slots=slots, **needs)
+        return list((await self.dispatcher.exchange([], [], offer)).claimed)
+
+    async def end(self, claimed: ClaimedTask, state=AttemptState.SUCCEEDED, result=None) -> bool:
+        """Whether the ending counted."""
+        ending = Ending(claimed.task_run_id, claimed.attempt, state, result=result)
+        return not (await self.dispatcher.exchange([ending], [], None)).refused
+
+    async def renew(self, claimed: ClaimedTask) -> PipelineRunState | None:
+        return (await self.dispatcher.renew(self.id, [claimed.fence])).get(claimed.fence)
 
 
 @contextlib.asynccontextmanager

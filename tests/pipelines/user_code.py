@@ -29,6 +29,10 @@ def leave(code=3):
     os._exit(code)
 
 
+def kill_own_process(signum):
+    os.kill(os.getpid(), signum)
+
+
 def say(lines=3, text="line"):
     for n in range(lines):
         print(f"{text} {n}")  # noqa: T201  # what users do

@@ -21,7 +21,9 @@ from mlops_platform.sdk.errors import (
     ServiceUnavailable,
     TooManyRequests,
     Unauthenticated,
+    UnexpectedAnswer,
 )
+from mlops_platform.sdk.wire import NotSerialisable
 from tests.sdk.server import Reply, fake_service, problem
 
 EXPERIMENT = {
@@ -125,6 +127,32 @@ class TestErrors:
             pytest.raises(ServerError, match=service.url),
         ):
             platform.tracking.get_run("a")
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(200, b"<html>welcome</html>", content_type="text/html"),
+            Reply(200, {"items": "none"}),
+            Reply(200, b"", content_type="text/plain"),
+        ],
+    )
+    def test_a_success_of_something_else_has_a_type_and_the_address(self, connected, reply):
+        with connected(lambda seen: reply) as (service, platform):
+            with pytest.raises(UnexpectedAnswer, match=service.url):
+                list(platform.registry.models())
+            with pytest.raises(UnexpectedAnswer, match="metrics"):
+                platform.tracking.metrics("1" * 32)
+
+    def test_an_answer_that_cannot_be_unpacked_has_a_type(self, connected):
+        torn = Reply(200, b"not gzip", {"Content-Encoding": "gzip"})
+        with connected(lambda seen: torn) as (_, platform), pytest.raises(PlatformUnreachable):
+            platform.registry.get_model("m")
+
+    def test_what_json_cannot_carry_has_a_type(self, connected):
+        with connected(lambda seen: Reply()) as (service, platform):
+            with pytest.raises(NotSerialisable, match="object"):
+                platform.registry.create_version("m", params={"x": object()})
+            assert service.seen == []
 
     def test_when_nothing_listens_the_error_says_how_to_start_it(self, settings_for):
         with socket.socket() as taken:

@@ -1,5 +1,6 @@
 """Metrics survive a server that is away, slow or stubborn, and never hold up the training."""
 
+import concurrent.futures
 import json
 import math
 import multiprocessing
@@ -14,12 +15,14 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.errors import PlatformUnreachable, api_error
 from mlops_platform.sdk.recorder import Recorder, RecorderWarning
 from mlops_platform.sdk.spool import Delivery, Spool
+from mlops_platform.sdk.wire import NotSerialisable, encode
 from tests.sdk.server import Reply, fake_service, problem
 
 NOW = "2026-01-01T00:00:00Z"
@@ -85,6 +88,7 @@ class Sink:
 
     def __call__(self, delivery: Delivery) -> None:
         self.gate.wait(10)
+        encode(delivery.body)
         if self.error is not None:
             raise self.error
         if self.refuse(delivery.body):
@@ -248,7 +252,103 @@ class TestWhileTheServerIsAway:
         assert sorted(kept) == [1, 2]
 
 
+class TestSpoolsThatAreNotAsTheyShouldBe:
+    @pytest.mark.parametrize("content", [b"", b'{"method": "POST"', b"[1]", b'{"strange": 1}', b"\xff\xfe"])
+    def test_a_file_that_is_no_request_is_set_aside_and_the_others_are_sent(self, recorder, sink, spool, content):
+        spool.append(Delivery("POST", "/p", {"n": 1}, "first")).write_bytes(content)
+        spool.append(Delivery("POST", "/p", {"n": 2}, "second"))
+        with pytest.warns(RecorderWarning, match="set aside"):
+            assert recorder.flush() is True
+        assert [delivery.idempotency_key for delivery in sink.sent] == ["second"]
+        (aside,) = spool.directory.glob("*.rejected")
+        assert aside.read_bytes() == content
+
+    def test_a_home_that_is_a_file_loses_only_what_the_server_did_not_take(self, sink, tmp_path):
+        (tmp_path / "file").write_text("")
+        recorder = Recorder(sink, Spool(tmp_path / "file", "http://x", None), interval_seconds=60)
+        recorder.point("/m", "loss", 0.5, 1, 1000)
+        assert recorder.flush() is True
+        sink.error = UNREACHABLE
+        recorder.point("/m", "loss", 0.5, 2, 1000)
+        with pytest.warns(RecorderWarning) as said:
+            assert recorder.flush() is False
+        assert any("was lost" in str(warning.message) for warning in said)
+        assert sink.points() == [("loss", 1, 0.5)]
+        recorder.close(timeout_seconds=5)
+
+
+class TestWhatCallersGive:
+    def test_numbers_of_numpy_wait_on_the_disk_like_others(self, recorder, sink):
+        sink.error = UNREACHABLE
+        recorder.point("/m", "loss", 0.5, np.int64(7), 1000)
+        recorder.request("POST", "/p", {"parameters": {"lr": np.float32(0.5), "layers": np.arange(2)}})
+        with pytest.warns(RecorderWarning, match="wait in"):
+            recorder.flush()
+        sink.error = None
+        assert recorder.flush() is True
+        assert sink.points() == [("loss", 7, 0.5)]
+        assert sink.sent[-1].body == {"parameters": {"lr": 0.5, "layers": [0, 1]}}
+
+    def test_what_json_cannot_carry_is_refused_at_the_call(self, recorder, sink):
+        with pytest.raises(NotSerialisable, match="type object"):
+            recorder.request("POST", "/p", {"parameters": {"model": object()}})
+        assert recorder.flush() is True
+        assert sink.sent == []
+
+    def test_a_request_says_what_was_given_and_not_what_became_of_it(self, recorder, sink):
+        parameters = {"layers": [1, 2]}
+        recorder.request("POST", "/p", parameters)
+        parameters["layers"].append(3)
+        recorder.flush()
+        assert sink.sent[0].body == {"layers": [1, 2]}
+
+    def test_a_step_that_is_nonsense_loses_its_own_point_alone(self, recorder, sink):
+        for step in (1, object(), 3):
+            recorder.point("/m", "loss", 0.5, step, 1000)
+        with pytest.warns(RecorderWarning, match="was lost"):
+            recorder.flush()
+        assert sink.points() == [("loss", 1, 0.5), ("loss", 3, 0.5)]
+
+
+class TestTroubleOfOurOwn:
+    @pytest.mark.parametrize("error", [RuntimeError("not foreseen"), concurrent.futures.CancelledError()])
+    def test_an_error_that_nobody_foresaw_loses_nothing_and_reaches_no_training(self, recorder, sink, error):
+        sink.error = error
+        recorder.point("/m", "loss", 0.5, 1, 1000)
+        with pytest.warns(RecorderWarning, match="wait in"):
+            assert recorder.flush() is False
+        sink.error = None
+        assert recorder.flush() is True
+        assert sink.points() == [("loss", 1, 0.5)]
+
+    def test_without_a_thread_to_be_had_what_is_recorded_is_delivered_at_the_end(self, recorder, sink, monkeypatch):
+        def refuse(self):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.warns(RecorderWarning, match="waits in memory"):
+            recorder.point("/m", "loss", 0.5, 1, 1000)
+        assert recorder.flush() is True
+        assert sink.points() == [("loss", 1, 0.5)]
+
+
 class TestRefusals:
+    def test_a_run_that_is_gone_costs_one_request_for_each_batch_and_not_one_for_each_point(self, recorder, sink, spool):
+        asked = 0
+
+        def gone(delivery):
+            nonlocal asked
+            asked += 1
+            raise api_error(404, None, url="u")
+
+        recorder._send = gone
+        for step in range(1000):
+            recorder.point("/m", "loss", 0.5, step, 1000)
+        with pytest.warns(RecorderWarning, match="set aside"):
+            recorder.flush()
+        (aside,) = spool.directory.glob("*.rejected")
+        assert (asked, len(spool.read(aside).body)) == (1, 1000)
+
     def test_one_bad_point_does_not_take_its_batch_with_it(self, recorder, sink, spool):
         sink.refuse = lambda body: any(point.get("bad") is not None for point in body)
         for step in range(100):
@@ -336,6 +436,13 @@ class TestARun:
             metrics, ended = service.seen[2:]
             assert set(points_in(metrics)) == {("loss", 1, 0.5), ("loss", 2, 0.4), ("accuracy", 2, 0.9)}
             assert ended.json["status"] == "FINISHED"
+
+    def test_its_end_is_one_moment(self, connected, monkeypatch):
+        with connected(tracking_service()) as (service, platform):
+            run = platform.tracking.start_run("e")
+            monkeypatch.setattr(time, "time_ns", lambda: 1_767_225_600_000_001_999)
+            run.finish()
+        assert service.seen[-1].json["end_time"] == "2026-01-01T00:00:00.000001Z"
 
     @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
     def test_an_exception_ends_it_and_goes_on(self, connected, error, status):

@@ -39,7 +39,13 @@ class TestAddresses:
         settings = load(home, **{URL_VARIABLES[service]: "https://mlops.acme.test/x/"})
         assert settings.urls[service] == "https://mlops.acme.test/x"
 
-    @pytest.mark.parametrize("bad", ["localhost:8000", "ftp://x", "http://", "nonsense"])
+    def test_an_address_with_a_password_is_refused_and_the_password_is_not_said(self, tmp_path):
+        environ = {"MLOPS_HOME": str(tmp_path), "MLOPS_MODEL_REGISTRY_URL": "https://ada:canary@registry.example"}
+        with pytest.raises(ConfigurationError, match="MLOPS_MODEL_REGISTRY_URL") as refused:
+            load_client_settings(environ)
+        assert "canary" not in str(refused.value)
+
+    @pytest.mark.parametrize("bad", ["localhost:8000", "ftp://x", "http://", "nonsense", "http://[::1", "http://h:x"])
     def test_an_address_that_is_none_is_said_with_its_variable(self, tmp_path, bad):
         with pytest.raises(ConfigurationError, match="MLOPS_EXPERIMENT_TRACKING_URL"):
             load(tmp_path, MLOPS_EXPERIMENT_TRACKING_URL=bad)

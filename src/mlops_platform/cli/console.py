@@ -148,6 +148,11 @@ def exit_codes() -> Iterator[None]:
         # The reader (`| head`) has seen enough; without this Python complains once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.OK) from None
+    except OSError as error:
+        # A file that cannot be read or written here: the disk, its rights, its room.
+        text = f"{error.filename}: {error.strerror}." if error.filename else str(error)
+        typer.echo(f"mlops: {printable(text)}", err=True)
+        raise typer.Exit(ExitCode.ERROR) from error
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
@@ -161,18 +166,27 @@ def connect() -> "Iterator[Platform]":
         yield platform
 
 
-def pairs(texts: Iterable[str], option: str) -> dict[str, Any]:
+def texts(given: Iterable[str], option: str) -> dict[str, str]:
+    """`key=value` arguments whose values are text, whatever they look like: a tag `1.10` is not the number 1.1."""
+    split = (text.partition("=") for text in given)
+    return {_key(key, separator, value, option): value for key, separator, value in split}
+
+
+def pairs(given: Iterable[str], option: str) -> dict[str, Any]:
     """`key=value` arguments; a value that is JSON is read as JSON, all else is text."""
     found: dict[str, Any] = {}
-    for text in texts:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise typer.BadParameter(f"{text!r} is not of the form key=value.", param_hint=option)
+    for key, value in texts(given, option).items():
         try:
             found[key] = json.loads(value)
         except ValueError:
             found[key] = value
     return found
+
+
+def _key(key: str, separator: str, value: str, option: str) -> str:
+    if not separator or not key:
+        raise typer.BadParameter(f"{key + separator + value!r} is not of the form key=value.", param_hint=option)
+    return key
 
 
 def document(path: str, option: str) -> Any:
@@ -181,6 +195,8 @@ def document(path: str, option: str) -> Any:
         text = sys.stdin.read() if path == "-" else _read(path)
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}.", param_hint=option) from error
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{path} is not text in UTF-8.", param_hint=option) from error
     try:
         return json.loads(text)
     except ValueError:

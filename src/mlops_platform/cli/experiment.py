@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mlops_platform.cli.console import Printer, command, confirm, connect, noun, pairs
+from mlops_platform.cli.console import Printer, command, confirm, connect, noun, texts
 
 app = noun("Experiments: what runs belong to.")
 
@@ -19,7 +19,7 @@ def create(
     tag: Annotated[list[str], typer.Option(help="key=value; again for each.")] = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Make an experiment."""
-    tags = {key: str(value) for key, value in pairs(tag, "--tag").items()}
+    tags = texts(tag, "--tag")
     with connect() as platform:
         out.one(platform.tracking.create_experiment(name, description=description, tags=tags or None), name="id")
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlops_platform.cli.console import Printer, command, confirm, connect, document, noun, pairs
+from mlops_platform.cli.console import Printer, command, confirm, connect, document, noun, texts
 
 app = noun("Features: sets, ingest, online values, training sets.")
 
@@ -31,7 +31,7 @@ def create_set(
     offline: Annotated[bool, typer.Option("--offline", help="Do not serve it online.")] = False,
 ) -> None:
     """Make a feature set. Types: int, float, string, bool, timestamp, float_list."""
-    types = {key: str(kind) for key, kind in pairs(feature, "--feature").items()}
+    types = texts(feature, "--feature")
     with connect() as platform:
         made = platform.features.create_set(
             name, types, entity=entity, description=description, ttl_seconds=ttl_seconds, online=False if offline else None
@@ -126,5 +126,8 @@ def _rows(source: str) -> Any:
         from mlops_platform.sdk.frames import read_parquet
 
         return read_parquet(source)
-    rows = document(source, "SOURCE")
-    return rows["rows"] if isinstance(rows, dict) and "rows" in rows else [rows] if isinstance(rows, dict) else rows
+    found = document(source, "SOURCE")
+    rows = found["rows"] if isinstance(found, dict) and "rows" in found else [found] if isinstance(found, dict) else found
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise typer.BadParameter(f"{source} holds no rows: a list of objects, or one object a line.", param_hint="SOURCE")
+    return rows

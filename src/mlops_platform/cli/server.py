@@ -131,6 +131,9 @@ def doctor() -> None:
 def one_clear_line() -> Iterator[None]:
     """What a user can mend is one line on standard error, never a traceback."""
     try:
+        from asyncpg import PostgresError
+        from sqlalchemy.exc import DBAPIError
+
         from mlops_platform.core.errors import ConfigurationError, PlatformError
     except ModuleNotFoundError as error:
         fail(f"This command needs the server: pip install 'mlops-platform[server]' ({error.name} is missing).")
@@ -138,6 +141,11 @@ def one_clear_line() -> Iterator[None]:
         yield
     except (ConfigurationError, PlatformError) as error:
         fail(str(error))
+    except (PostgresError, DBAPIError) as error:
+        fail(f"The database refuses: {getattr(error, 'orig', None) or error}")
+    except OSError as error:
+        # A database that nobody answers for, a file that cannot be had; doctor tells them apart.
+        fail(f"{error}. To see what is wrong: mlops doctor")
     except ModuleNotFoundError as error:
         fail(f"This command needs the server: pip install 'mlops-platform[server]' ({error.name} is missing).")
 

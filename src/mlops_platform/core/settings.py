@@ -1,8 +1,8 @@
 """Every setting of the servers, from the environment alone.
 
 Names are `MLOPS_<FIELD>`, plus the three that deployments already use: `POSTGRES_PASSWORD`, `MINIO_ROOT_PASSWORD` and
-`API_SECRET_KEY`. Each secret can be given as a file instead: `<NAME>_FILE` holds its path. The environment leaks with
-any file read (`/proc/self/environ`), so the file is the better way.
+`API_SECRET_KEY`, and the `OTEL_*` that OpenTelemetry has named. Each secret can be given as a file instead: `<NAME>_FILE`
+holds its path. The environment leaks with any file read (`/proc/self/environ`), so the file is the better way.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -57,6 +57,11 @@ class LogFormat(StrEnum):
 
 def _brief(name: str) -> AliasChoices:
     """A secret under the name that deployments use, and under ours."""
+    return AliasChoices(name, f"MLOPS_{name}")
+
+
+def _standard(name: str) -> AliasChoices:
+    """A variable that OpenTelemetry has named, and that name under our prefix for this platform alone."""
     return AliasChoices(name, f"MLOPS_{name}")
 
 
@@ -128,11 +133,58 @@ class Settings(BaseSettings):
     access_log_sample: float = Field(0.01, ge=0, le=1, description="Share of successful hot-path requests that are logged.")
     metrics_public: bool = Field(default=True, description="Whether `/metrics` answers without a credential.")
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        validation_alias=_standard("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Base URL of an OpenTelemetry collector (OTLP over HTTP) that gets traces. Absent: none are exported.",
+    )
+    otel_exporter_otlp_traces_endpoint: str | None = Field(
+        None,
+        validation_alias=_standard("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        description="The whole URL for traces, where it is not the base with `/v1/traces`.",
+    )
+    otel_exporter_otlp_headers: SecretStr | None = Field(
+        None,
+        validation_alias=_standard("OTEL_EXPORTER_OTLP_HEADERS"),
+        description="Headers for the collector: `name=value` pairs separated by commas, values percent-encoded.",
+    )
+    otel_service_name: str | None = Field(
+        None,
+        validation_alias=_standard("OTEL_SERVICE_NAME"),
+        description="`service.name` of all spans of this process. Absent: each service's own name.",
+    )
+    otel_traces_sampler_arg: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        validation_alias=_standard("OTEL_TRACES_SAMPLER_ARG"),
+        description="Share of the traces that begin here and are exported; in others the caller's decision holds.",
+    )
+    otel_bsp_max_queue_size: int = Field(
+        2048,
+        ge=1,
+        le=1_000_000,
+        validation_alias=_standard("OTEL_BSP_MAX_QUEUE_SIZE"),
+        description="Spans that wait for the collector, at most; further ones are dropped and counted.",
+    )
+    otel_bsp_schedule_delay: int = Field(
+        5000,
+        ge=1,
+        le=600_000,
+        validation_alias=_standard("OTEL_BSP_SCHEDULE_DELAY"),
+        description="Milliseconds that a span waits at most before its batch is sent.",
+    )
+    otel_sdk_disabled: bool = Field(
+        default=False,
+        validation_alias=_standard("OTEL_SDK_DISABLED"),
+        description="Whether nothing is exported although an endpoint is set.",
+    )
+
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body; larger ones are 413.")
     max_upload_bytes: int = Field(64 * 1024**3, ge=1024, description="Largest streamed upload (artifacts).")
     max_ingest_bytes: int = Field(256 * 1024**2, ge=1024, description="Largest Arrow or Parquet body of a feature ingest.")
     max_json_depth: int = Field(32, ge=4, le=200, description="Deepest nesting of a JSON body.")
-    max_page_size: int = Field(1000, ge=1, le=10_000, description="Largest `page_size`; the default page is 100.")
+    max_page_size: int = Field(1000, ge=100, le=10_000, description="Largest `page_size`; the default page is 100.")
     request_timeout_seconds: float = Field(60, gt=0, description="How long a request that is not a stream may take.")
     max_concurrent_requests: int = Field(
         1000, ge=1, description="Requests in flight per service; further ones are shed with 503."
@@ -152,6 +204,37 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         return tuple(part.strip().lower() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator(
+        "otel_exporter_otlp_endpoint",
+        "otel_exporter_otlp_traces_endpoint",
+        "otel_exporter_otlp_headers",
+        "otel_service_name",
+        "otel_traces_sampler_arg",
+        "otel_bsp_max_queue_size",
+        "otel_bsp_schedule_delay",
+        "otel_sdk_disabled",
+        mode="before",
+    )
+    @classmethod
+    def _unset_if_empty(cls, value: object, info: ValidationInfo) -> object:
+        return cls.model_fields[str(info.field_name)].default if value == "" else value
+
+    @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
+            raise ValueError("must be an http:// or https:// URL; OTLP over gRPC is not spoken")
+        return value
+
+    @field_validator("otel_exporter_otlp_headers")
+    @classmethod
+    def _check_headers(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not all(
+            name and is_pair and unquote(it).isprintable() for name, is_pair, it in _pairs(value)
+        ):
+            raise ValueError("must be name=value pairs separated by commas")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -170,6 +253,22 @@ class Settings(BaseSettings):
     def embedded_database(self) -> bool:
         """Whether `mlops up` brings its own PostgreSQL."""
         return self.database_url is None
+
+    @property
+    def traces_url(self) -> str | None:
+        """Where spans go; None when they go nowhere."""
+        if self.otel_sdk_disabled:
+            return None
+        if self.otel_exporter_otlp_traces_endpoint:
+            return self.otel_exporter_otlp_traces_endpoint
+        base = self.otel_exporter_otlp_endpoint
+        return f"{base.rstrip('/')}/v1/traces" if base else None
+
+    @property
+    def traces_headers(self) -> dict[str, str]:
+        """What the collector is sent beside the spans: often a credential."""
+        given = self.otel_exporter_otlp_headers
+        return {name: unquote(value) for name, _, value in _pairs(given)} if given else {}
 
     def check_production(self) -> None:
         """Refuse to start in production with a secret that is missing, short or an example. Names each."""
@@ -269,6 +368,11 @@ def with_password(url: str, password: SecretStr | None) -> str:
 def _env_name(location: str) -> str:
     field = Settings.model_fields.get(location)
     return env_names(field, location)[0] if field else location
+
+
+def _pairs(headers: SecretStr) -> list[tuple[str, str, str]]:
+    parts = (part.partition("=") for part in headers.get_secret_value().split(",") if part.strip())
+    return [(name.strip().lower(), is_pair, value.strip()) for name, is_pair, value in parts]
 
 
 def _weakness(secret: SecretStr | None, least: int) -> str | None:

@@ -146,6 +146,8 @@ pipeline_runs = Table(
     created_column(),
     Column("started_at", UtcTime),
     Column("finished_at", UtcTime),
+    # Of the request that started it: its tasks belong to the same trace.
+    Column("trace_parent", Text),
     # One run for each instant of a schedule, however many schedulers are alive.
     UniqueConstraint("schedule_id", "scheduled_for"),
     Index(None, "project_id", "id"),

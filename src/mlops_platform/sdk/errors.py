@@ -4,6 +4,7 @@ MlopsError
 ├── ConfigurationError          a URL or credential that cannot be used, said before anything is sent
 ├── PlatformUnreachable         nothing answers at the address, or the connection broke on every attempt
 │   └── RequestTimedOut         something took the request and did not answer in time
+├── UnexpectedAnswer            what answers with success is not the platform, or of another time
 ├── ApiError                    the server answered with a problem: status, code, request_id, hint, errors
 │   ├── InvalidRequest          400, 413, 415, 416, 422: the request says something that cannot be
 │   ├── Unauthenticated         401
@@ -50,6 +51,10 @@ class PlatformUnreachable(MlopsError):
 
 class RequestTimedOut(PlatformUnreachable):
     """Something took the request and did not answer in time."""
+
+
+class UnexpectedAnswer(MlopsError):
+    """What answers with success is not the platform, or of another time."""
 
 
 class DigestMismatch(MlopsError):

@@ -3,7 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from mlops_platform.sdk.errors import MissingPackage
+from mlops_platform.sdk.errors import MissingPackage, MlopsError
+
+
+class NotATable(MlopsError):
+    """A file that should hold a table does not."""
+
 
 Row = Mapping[str, Any]
 
@@ -54,10 +59,13 @@ def to_arrow_ipc(table: Any) -> bytes:
 def read_parquet(path: str) -> Any:
     """A Parquet file as a table."""
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowInvalid, parquet
     except ImportError as error:
         raise MissingPackage("Reading Parquet needs pyarrow.", hint="pip install pyarrow") from error
-    return parquet.read_table(path)
+    try:
+        return parquet.read_table(path)
+    except ArrowInvalid as error:
+        raise NotATable(f"{path} is not a Parquet file: {error}") from error
 
 
 def typed_features(features: Mapping[str, str] | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ a warning, and never raised into the training. Lost is at most what a killed pro
 """
 
 import atexit
+import json
 import math
 import threading
 import time
@@ -18,9 +19,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mlops_platform.sdk.errors import ApiError, MlopsError, PermissionDenied, ServerError, TooManyRequests, Unauthenticated
+from mlops_platform.sdk.errors import (
+    ApiError,
+    InvalidRequest,
+    PermissionDenied,
+    ServerError,
+    TooManyRequests,
+    Unauthenticated,
+)
 from mlops_platform.sdk.forking import reset_in_child
-from mlops_platform.sdk.spool import Delivery, Spool
+from mlops_platform.sdk.spool import Delivery, Spool, Unreadable
+from mlops_platform.sdk.wire import NotSerialisable, encode
 
 Point = tuple[str, str, float, int | None, int]
 """Path of the run's metrics, key, value, step, milliseconds since 1970."""
@@ -50,6 +59,7 @@ class Recorder:
         self._held: list[Delivery] = []
         self._away_until = 0.0
         self._failures = 0
+        self._has_lost = False
         self._warned: set[str] = set()
         self._looked_for_abandoned = False
         self._start_anew()
@@ -85,13 +95,14 @@ class Recorder:
             self._wake.set()
 
     def request(self, method: str, path: str, body: Any) -> None:
-        """Record a request that follows what was recorded before it."""
-        self._queue.append(Delivery(method, path, body, uuid4().hex))
+        """Record a request that follows what was recorded before it. What JSON cannot carry is refused here and now."""
+        # As it is at this moment: the caller may go on changing what was given.
+        self._queue.append(Delivery(method, path, json.loads(encode(body)), uuid4().hex))
         if self._thread is None:
             self._start()
 
     def flush(self, *, timeout_seconds: float = 30.0) -> bool:
-        """Deliver what was recorded. True when the server has it all; else the rest is in the spool."""
+        """Deliver what was recorded. False: the rest is in the spool, or lost when no disk would take it."""
         deadline = time.monotonic() + timeout_seconds
         if not self._delivering.acquire(timeout=timeout_seconds):
             self._rescue()
@@ -101,17 +112,17 @@ class Recorder:
             self._deliver(deadline)
         finally:
             self._delivering.release()
-        return self._pending_on_disk() == 0
+        return self._pending_on_disk() == 0 and not self._has_lost
 
     def close(self, *, timeout_seconds: float = 30.0) -> None:
         """Flush, and end the thread."""
         self._closed = True
         self._wake.set()
-        delivered = self.flush(timeout_seconds=timeout_seconds)
-        if not delivered:
+        self.flush(timeout_seconds=timeout_seconds)
+        if waiting := self._pending_on_disk():
             self._warn(
                 "undelivered",
-                f"{self._pending_on_disk()} requests have not reached the server; they wait in {self._spool.directory} "
+                f"{waiting} requests have not reached the server; they wait in {self._spool.directory} "
                 "and are sent with the next run, or by: mlops run sync",
             )
 
@@ -130,8 +141,14 @@ class Recorder:
         with self._starting:
             if self._thread is None:
                 self._closed = False
-                self._thread = threading.Thread(target=self._run, name="mlops-recorder", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="mlops-recorder", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    # No thread is to be had (a limit of the system, or the interpreter ends): `flush` delivers.
+                    self._warn("no thread", f"What is recorded waits in memory until the end of the run: {error}")
+                    return
+                self._thread = thread
 
     def _run(self) -> None:
         while not self._closed:
@@ -142,6 +159,12 @@ class Recorder:
         self._thread = None
 
     def _deliver(self, deadline: float) -> None:
+        try:
+            self._deliver_gathered(deadline)
+        except Exception as error:  # noqa: BLE001  # the edge to the training, which no trouble of ours may end
+            self._warn("trouble", f"Something recorded may be lost, by a trouble of the recorder itself: {error!r}")
+
+    def _deliver_gathered(self, deadline: float) -> None:
         for delivery in self._gathered():
             self._held.append(delivery)
             late = time.monotonic() > deadline
@@ -175,7 +198,7 @@ class Recorder:
     def _try(self, delivery: Delivery) -> None:
         try:
             self._send(delivery)
-        except (MlopsError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever went wrong on the way, the data must not go with it
             if _is_final(error):
                 self._refused(delivery, error)
             else:
@@ -186,25 +209,29 @@ class Recorder:
 
     def _refused(self, delivery: Delivery, error: Exception) -> None:
         """One bad point must not take the other 999 of its batch with it: halve until it stands alone."""
-        if isinstance(delivery.body, list) and len(delivery.body) > 1:
+        if _is_about_a_part(delivery, error):
             middle = len(delivery.body) // 2
             for half in (delivery.body[:middle], delivery.body[middle:]):
                 self._try(Delivery(delivery.method, delivery.path, half, uuid4().hex))
             return
         kept = self._keep(delivery)
-        aside = self._spool.reject(kept) if kept else None
-        self._warn("refused", f"The server refused something recorded, which was set aside in {aside}: {error}")
+        if kept is not None:
+            self._set_aside(kept, f"The server refused something recorded: {error}")
 
     def _replay(self, paths: Iterator[Path], deadline: float) -> None:
         for path in paths:
             if time.monotonic() > deadline:
                 return
-            delivery = self._spool.read(path)
+            try:
+                delivery = self._spool.read(path)
+            except Unreadable as error:
+                self._set_aside(path, str(error))
+                continue
             if delivery is None:
                 continue
             try:
                 self._send(delivery)
-            except (MlopsError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001  # as above: the file stays until the server has it
                 if not _is_final(error):
                     self._absent(error)
                     return
@@ -214,12 +241,15 @@ class Recorder:
                 self._spool.done(path)
 
     def _replay_refused(self, path: Path, delivery: Delivery, error: Exception) -> None:
-        if isinstance(delivery.body, list) and len(delivery.body) > 1:
+        if _is_about_a_part(delivery, error):
             self._refused(delivery, error)
             self._spool.done(path)
         else:
-            aside = self._spool.reject(path)
-            self._warn("refused", f"The server refused something recorded, which was set aside in {aside}: {error}")
+            self._set_aside(path, f"The server refused something recorded: {error}")
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        aside = self._spool.reject(path)
+        self._warn("refused", f"{why} It was set aside in {aside}.")
 
     def _waiting(self) -> Iterator[Path]:
         if not self._looked_for_abandoned:
@@ -240,8 +270,9 @@ class Recorder:
     def _keep(self, delivery: Delivery) -> Path | None:
         try:
             return self._spool.append(delivery)
-        except OSError as error:
-            self._warn("lost", f"Recorded data was lost: the server is away, and {self._spool.directory}: {error}")
+        except (OSError, NotSerialisable) as error:
+            self._has_lost = True
+            self._warn("lost", f"Recorded data was lost: the server did not take it, and {self._spool.directory}: {error}")
             return None
 
     def _pending_on_disk(self) -> int:
@@ -268,7 +299,13 @@ class Recorder:
 
 
 def _is_final(error: Exception) -> bool:
-    return isinstance(error, ApiError) and not isinstance(error, NOT_YET)
+    return isinstance(error, ApiError | NotSerialisable) and not isinstance(error, NOT_YET)
+
+
+def _is_about_a_part(delivery: Delivery, error: Exception) -> bool:
+    """Whether a refusal may be about one item of many: a run that is gone (404) is gone for all of them."""
+    is_about_content = isinstance(error, InvalidRequest | NotSerialisable)
+    return is_about_content and isinstance(delivery.body, list) and len(delivery.body) > 1
 
 
 def _batches(points: Sequence[Point]) -> Iterator[Delivery]:

@@ -35,7 +35,7 @@ class RetryPolicy:
         return self._wait(attempt, least=_retry_after(headers), jitter=jitter)
 
     def after_failure(
-        self, attempt: int, error: httpx2.TransportError, *, is_repeatable: bool, jitter: Callable[[], float]
+        self, attempt: int, error: httpx2.RequestError, *, is_repeatable: bool, jitter: Callable[[], float]
     ) -> float | None:
         """Seconds to wait after a broken connection; None when it is final."""
         nothing_was_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)

@@ -131,12 +131,23 @@ def _address(service: Service, env: Mapping[str, str], *, given: Mapping[Service
 
 
 def _clean(url: str, source: str) -> str:
-    parts = urlsplit(str(url))
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_address(str(url)):
         raise ConfigurationError(
             f"{source}: {url!r} is not an http:// or https:// address.", hint="For example http://127.0.0.1:8000."
         )
+    if "@" in urlsplit(url).netloc:
+        # An address stands in messages, logs and the spool; what it held is not repeated here either.
+        raise ConfigurationError(f"{source}: an address holds no password.", hint="The key goes into MLOPS_API_KEY.")
     return url.rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # Brackets that do not close, a port that is no port.
+        return False
 
 
 def _read_client_file(home: Path) -> Mapping[str, Any]:

@@ -11,12 +11,19 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from mlops_platform.sdk.errors import MlopsError
+from mlops_platform.sdk.wire import encode
+
 REJECTED = ".rejected"
+
+
+class Unreadable(MlopsError):
+    """A file of the spool is not a request: its disk was full, or its machine went down, while it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,8 @@ class Spool:
         self._count = 0
 
     def append(self, delivery: Delivery) -> Path:
-        """Keep a request. Raises OSError when the disk does not take it."""
+        """Keep a request. Raises OSError when the disk does not take it, `NotSerialisable` when JSON does not."""
+        content = encode({field.name: getattr(delivery, field.name) for field in fields(delivery)})
         self._prepare()
         self._count += 1
         name = f"{time.time_ns():020d}-{self._count:06d}-{_owner()}-{uuid4().hex[:8]}.json"
@@ -47,8 +55,8 @@ class Spool:
         temporary = path.with_suffix(".tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(asdict(delivery), file, separators=(",", ":"))
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -70,17 +78,20 @@ class Spool:
         """Everything that waits, oldest first."""
         try:
             names = sorted(entry.name for entry in os.scandir(self.directory) if entry.name.endswith(".json"))
-        except FileNotFoundError:
+        except OSError:
+            # Absent, or not ours to read: then nothing that we could send waits there.
             return
         yield from (self.directory / name for name in names)
 
     @staticmethod
     def read(path: Path) -> Delivery | None:
-        """One waiting request; None when another process has delivered it meanwhile."""
+        """One waiting request; None when another process has delivered it meanwhile. `Unreadable` when it is none."""
         try:
             return Delivery(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError, TypeError) as error:
+            raise Unreadable(f"{path} is not a whole request: {error}") from error
 
     @staticmethod
     def done(path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from mlops_platform.sdk.errors import MlopsError
 
 
@@ -39,6 +41,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     raise NotSerialisable(f"A value of type {type(value).__name__} cannot be sent as JSON.")
+
+
+def encode(value: Any) -> bytes:
+    """A value as JSON, by the one rule of all that is sent or kept to be sent: what goes out now could also wait."""
+    try:
+        return to_json(value, inf_nan_mode="strings", fallback=plain)
+    except PydanticSerializationError as error:
+        raise NotSerialisable(str(error).removeprefix("Error serializing to JSON: NotSerialisable: ")) from None
 
 
 def milliseconds(moment: datetime) -> int:

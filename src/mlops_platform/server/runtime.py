@@ -1,5 +1,6 @@
 """Putting a process together: from settings to the collaborators that everything else is given."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,7 @@ from mlops_platform.core.settings import Settings
 from mlops_platform.core.storage.ledger import BlobLedger
 from mlops_platform.core.storage.opening import open_blob_store
 from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.server.tracing import open_tracer
 
 _DUTY_CONNECTIONS = 3
 
@@ -31,6 +33,7 @@ async def open_runtime(
     duties_database = open_database(settings, dsn, pool_size=_DUTY_CONNECTIONS)
     keys = AuthKeys.from_secret(settings.api_secret_key.get_secret_value())
     listener = Listener(dsn)
+    tracer = open_tracer(settings)
     runtime = Runtime(
         settings=settings,
         database=database,
@@ -40,6 +43,7 @@ async def open_runtime(
         listener=listener,
         duties_database=duties_database,
         blobs=BlobLedger(database, open_blob_store(settings, _key_ring(settings)), clock),
+        tracer=tracer,
     )
     listener.on(authenticator.CHANNEL, runtime.authenticator.forget)
     listener.on(outbox.CHANNEL, lambda: runtime.signals.send("placed"))
@@ -52,6 +56,8 @@ async def open_runtime(
         await listener.stop()
         await duties_database.close()
         await database.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
 
 def _key_ring(settings: Settings) -> KeyRing | None:

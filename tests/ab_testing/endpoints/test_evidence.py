@@ -244,6 +244,14 @@ class TestResults:
         )
         assert (await results(ada))["metrics"][0]["variants"][0]["sum"] == 1.0
 
+    async def test_an_outcome_stamped_to_the_second_follows_an_exposure_within_that_second(self, ada):
+        await a_test(ada, metrics=[{"name": "clicks", "kind": "count"}])
+        await expose(ada, {"u": "control"}, timestamp="2026-01-02T00:00:05.123456Z")
+        stamps = {"2026-01-02T00:00:05Z": 1, "2026-01-02T00:00:05.123Z": 2, "2026-01-02T00:00:04.999Z": 100}
+        batch = [{"unit_id": "u", "metric": "clicks", "value": v, "timestamp": at} for at, v in stamps.items()]
+        await outcomes(ada, batch)
+        assert (await results(ada))["metrics"][0]["variants"][0]["sum"] == 3.0
+
     async def test_a_clear_effect_is_found_and_its_direction_is_judged_by_the_goal(self, ada):
         await a_test(
             ada,

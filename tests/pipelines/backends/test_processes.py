@@ -14,6 +14,7 @@ import pytest
 
 from mlops_platform.contracts.pipelines import AttemptState
 from mlops_platform.pipelines.backends.environment import child_environment
+from mlops_platform.pipelines.backends.output import LineReader
 from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool, TaskProcess
 from tests.pipelines.eventually import eventually, is_alive, lines_of
 
@@ -189,6 +190,22 @@ class TestOutput:
         assert max(len(text) for _, text in h.lines) <= 8192
         assert sum(len(text) for _, text in h.lines) == 1024**2
 
+    async def test_output_that_never_ends_a_line_does_not_gather_in_memory(self):
+        stream = asyncio.StreamReader()
+        reader, longest = LineReader(stream, "stdout"), 0
+
+        def on_line(_stream: str, _text: str) -> None:
+            nonlocal longest
+            longest = max(longest, len(reader._rest))
+
+        reading = asyncio.create_task(reader.read_until(b"marker", on_line))
+        for _ in range(32):
+            stream.feed_data(b"x" * 65536)
+            await asyncio.sleep(0)
+        stream.feed_eof()
+        assert await reading is False
+        assert longest < 5 * 65536
+
 
 class TestEnding:
     async def test_a_task_past_its_time_is_stopped_and_may_clean_up(self, tmp_path):
@@ -217,6 +234,20 @@ class TestEnding:
             ended = await work
         assert ended.state is AttemptState.CRASHED
         assert "SIGKILL" in error_of(ended)["message"]
+
+    async def test_a_signal_without_a_name_is_a_crash_that_gives_its_number(self):
+        async with harness() as h:
+            ended = await h.run("kill_own_process", signum=signal.SIGRTMIN + 6)
+        assert ended.state is AttemptState.CRASHED
+        assert "signal 40" in error_of(ended)["message"]
+
+    async def test_a_process_that_died_while_it_was_idle_fails_no_task(self):
+        async with harness() as h:
+            pid = (await h.run("process_id")).result
+            (idle,) = h.pool._idle["run"]
+            os.kill(pid, signal.SIGKILL)
+            await idle._process.wait()
+            assert (await h.run("add", a=1, b=2)) == Ended(AttemptState.SUCCEEDED, result=3)
 
     async def test_an_orphan_ends_itself_when_its_worker_is_gone(self, tmp_path):
         options = PoolOptions(paths=[HERE], environment=child_environment(os.environ))

@@ -1,6 +1,7 @@
 """References, parameters, versions and the two state machines."""
 
 import contextlib
+import tracemalloc
 from typing import ClassVar
 
 import pytest
@@ -50,11 +51,29 @@ class TestResolve:
         assert references.resolve("x${params.a}", scope) == "x${params.b}"
 
     @pytest.mark.parametrize(
-        "text", ["${tasks.a.result.nope}", "${tasks.a.result.k.2}", "${params.lr.x}", "${tasks.b.result}"]
+        "text",
+        [
+            "${tasks.a.result.nope}",
+            "${tasks.a.result.k.2}",
+            f"${{tasks.a.result.k.{'1' * 5000}}}",
+            "${params.lr.x}",
+            "${tasks.b.result}",
+        ],
     )
     def test_a_path_that_leads_nowhere_is_an_error_that_says_where(self, text):
         with pytest.raises(UnresolvableReference):
             references.resolve(text, SCOPE)
+
+    @pytest.mark.parametrize("shape", [["${params.big}"] * 10_000, "${params.big}" * 10_000])
+    def test_a_short_document_that_names_a_large_value_again_and_again_is_refused_and_not_built(self, shape):
+        scope = references.Scope(parameters={"big": "x" * 100_000}, results={}, run={})
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnresolvableReference, match="more than"):
+                references.resolve(shape, scope)
+            assert tracemalloc.get_traced_memory()[1] < 8 * 1024**2
+        finally:
+            tracemalloc.stop()
 
     @given(st.text())
     def test_no_text_breaks_the_parser(self, text):

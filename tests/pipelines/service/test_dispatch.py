@@ -8,41 +8,17 @@ from sqlalchemy import text
 
 from mlops_platform.contracts.pipelines import AttemptState, PipelineRunState
 from mlops_platform.core.errors import DependencyUnavailable
-from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.runtime import Runtime
-from mlops_platform.pipelines.repository.dispatch import Offer
 from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher
-from mlops_platform.pipelines.service.settlement import Ending
 from tests.conftest import Caller, Platform
-from tests.factories.pipelines import a_run, a_task, finished, set_aside_leftovers, the_task
+from tests.factories.pipelines import Paper, a_run, a_task, finished, set_aside_leftovers, the_task
+from tests.pipelines.eventually import eventually
 
 
 @pytest.fixture
 async def ada(platform: Platform, runtime: Runtime) -> Caller:
     await set_aside_leftovers(runtime)
     return await platform.caller("pipeline-orchestrator")
-
-
-class Paper:
-    """A worker on paper: it claims and ends when it is told to."""
-
-    def __init__(self, runtime: Runtime, seed: int = 0) -> None:
-        self.id = new_id()
-        self.runtime = runtime
-        self.dispatcher = Dispatcher(runtime, 60.0, Random(seed))
-
-    async def claim(self, slots: int = 1, **room) -> list[ClaimedTask]:
-        needs = {"cpus": 100.0, "memory_mb": 100, "gpus": 0} | room
-        offer = Offer(worker_id=self.id, worker="paper", slots=slots, **needs)
-        return list((await self.dispatcher.exchange([], [], offer)).claimed)
-
-    async def end(self, claimed: ClaimedTask, state=AttemptState.SUCCEEDED, result=None) -> bool:
-        """Whether the ending counted."""
-        ending = Ending(claimed.task_run_id, claimed.attempt, state, result=result)
-        return not (await self.dispatcher.exchange([ending], [], None)).refused
-
-    async def renew(self, claimed: ClaimedTask) -> PipelineRunState | None:
-        return (await self.dispatcher.renew(self.id, [claimed.fence])).get(claimed.fence)
 
 
 async def let_leases_run_out(runtime: Runtime) -> int:
@@ -97,6 +73,20 @@ class TestFence:
         await ada.http.post(f"/api/pipeline-runs/{run_id}/retry")
         assert not await paper.end(claimed, result="stale")
         assert (await the_task(ada, run_id, "a"))["state"] == "ready"
+
+    async def test_cancelling_what_nobody_runs_ends_the_tokens_of_the_run_too(self, ada, runtime, platform):
+        paper = Paper(runtime)
+        run_id = await a_run(ada, a_task("a", value=1, retries=1))
+        (claimed,) = await paper.claim()
+        client = platform.client("pipeline-orchestrator", claimed.token)
+        assert (await client.get(f"/api/pipeline-runs/{run_id}")).status_code == 200
+        await paper.end(claimed, AttemptState.FAILED)
+        assert (await ada.http.post(f"/api/pipeline-runs/{run_id}/cancel")).json()["state"] == "cancelled"
+
+        async def is_refused():
+            return (await client.get(f"/api/pipeline-runs/{run_id}")).status_code == 401
+
+        await eventually(is_refused, within=5)
 
     async def test_a_task_lost_again_and_again_ends(self, ada, runtime):
         paper = Paper(runtime)

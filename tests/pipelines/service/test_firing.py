@@ -10,13 +10,14 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.service.firing import Firing
 from mlops_platform.pipelines.tasks.duties import fire_schedules
 from tests.conftest import Caller, Platform
-from tests.factories.pipelines import a_pipeline, a_task, set_aside_leftovers
+from tests.factories.pipelines import Paper, a_pipeline, a_task, set_aside_leftovers
 
 
 @pytest.fixture
 async def ada(platform: Platform, runtime: Runtime) -> Caller:
     async with runtime.database.write() as session:
         await session.execute(text("UPDATE pipelines.schedules SET is_paused = true"))
+    await set_aside_leftovers(runtime)
     return await platform.caller("pipeline-orchestrator")
 
 
@@ -89,6 +90,41 @@ class TestFire:
         assert await fire(runtime) == 1
         assert await runs_of(ada) == []
         assert await fire(runtime) == 0
+
+    async def test_a_zone_that_is_not_known_here_does_not_stop_other_schedules(self, ada, runtime, platform):
+        await a_schedule(ada, runtime, due_ago=timedelta(minutes=1))
+        async with runtime.database.write() as session:
+            await session.execute(
+                text("UPDATE pipelines.schedules SET time_zone = 'Mars/Base' WHERE project_id = CAST(:project AS uuid)"),
+                {"project": ada.project},
+            )
+        other = await platform.caller("pipeline-orchestrator")
+        await a_schedule(other, runtime)
+        assert await fire(runtime) == 2
+        assert (len(await runs_of(ada)), len(await runs_of(other))) == (0, 1)
+        assert await fire(runtime) == 0
+
+
+class TestInWhoseName:
+    async def test_the_tasks_of_a_later_author_do_not_run_with_the_rights_of_who_set_the_schedule(
+        self, ada, runtime, platform
+    ):
+        await a_schedule(ada, runtime)
+        narrow = await platform.caller("pipeline-orchestrator", project=ada.project, scopes=("pipelines:*",))
+        await a_pipeline(narrow, a_task("a", value=2))
+        await fire(runtime)
+        (run,) = await runs_of(ada)
+        assert (run["version"], run["created_by"]) == (2, narrow.principal)
+        (claimed,) = await Paper(runtime).claim()
+        client = platform.client("model-registry", claimed.token)
+        assert (await client.get("/api/models")).status_code == 403
+
+    async def test_the_same_document_again_leaves_the_schedule_to_who_set_it(self, ada, runtime, platform):
+        await a_schedule(ada, runtime)
+        other = await platform.caller("pipeline-orchestrator", project=ada.project)
+        await a_pipeline(other, a_task("a", value=1))
+        await fire(runtime)
+        assert [run["created_by"] for run in await runs_of(ada)] == [ada.principal]
 
 
 class TestOverlap:

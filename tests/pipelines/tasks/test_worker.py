@@ -7,7 +7,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from mlops_platform.core.errors import DependencyUnavailable
+from mlops_platform.core.errors import ConfigurationError, DependencyUnavailable
+from mlops_platform.pipelines.tasks.worker import WorkerOptions, run_worker
 from tests.conftest import Caller, Platform
 from tests.factories.pipelines import a_pipeline, a_run, a_task, finished, the_task, working
 from tests.pipelines.eventually import eventually, lines_of
@@ -269,8 +270,9 @@ class TestLeases:
             await finished(ada, run_id)
         assert [one["state"] for one in (await the_task(ada, run_id, "a"))["attempts"]] == ["succeeded"]
 
+    @pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])
     async def test_a_worker_that_cannot_renew_stops_its_task_before_the_lease_ends(
-        self, ada, runtime, tmp_path, monkeypatch
+        self, ada, runtime, tmp_path, monkeypatch, is_silent
     ):
         started, cleaned = tmp_path / "started", tmp_path / "cleaned"
         async with working(runtime, lease_seconds=1.5, kill_grace_seconds=5) as worker:
@@ -278,6 +280,8 @@ class TestLeases:
             await eventually(lambda: lines_of(started))
 
             async def is_away(*_: object) -> None:
+                if is_silent:
+                    await asyncio.Event().wait()
                 raise DependencyUnavailable("database")
 
             monkeypatch.setattr(worker._dispatcher, "renew", is_away)
@@ -301,6 +305,38 @@ class TestLeases:
 
             run = await eventually(has_ended, within=60)
         assert (run["state"], run["task_counts"]) == ("succeeded", {"succeeded": 60})
+
+
+class TestTheWorkersOwnTrouble:
+    async def test_a_task_that_could_not_even_be_begun_is_given_back_and_not_held_for_ever(self, ada, runtime):
+        async with working(runtime, run_as="nobody-of-this-name"):
+            run_id = await a_run(ada, a_task("a", value=1, retry_on_loss=False))
+            assert (await finished(ada, run_id))["state"] == "failed"
+        assert (await the_task(ada, run_id, "a"))["attempts"][0]["state"] == "lost"
+
+    async def test_a_worker_whose_tasks_no_user_can_run_does_not_begin(self, runtime):
+        options = WorkerOptions(run_as="nobody-of-this-name")
+        with pytest.raises(ConfigurationError, match="nobody-of-this-name"):
+            await run_worker(runtime, options, asyncio.Event())
+
+    async def test_leases_are_kept_after_a_renewal_that_failed_in_an_unknown_way(self, ada, runtime, tmp_path, monkeypatch):
+        started = tmp_path / "started"
+        async with working(runtime, lease_seconds=0.6) as worker:
+            renew, broken = worker._dispatcher.renew, asyncio.Event()
+
+            async def fail_once(*arguments):
+                monkeypatch.setattr(worker._dispatcher, "renew", renew)
+                broken.set()
+                raise RuntimeError("not foreseen")
+
+            monkeypatch.setattr(worker._dispatcher, "renew", fail_once)
+            run_id = await a_run(ada, a_task("a", "wait_for", path=str(tmp_path / "go"), started=str(started)))
+            await eventually(lambda: lines_of(started))
+            await asyncio.wait_for(broken.wait(), 10)
+            await asyncio.sleep(1.5)
+            (tmp_path / "go").touch()
+            await finished(ada, run_id)
+        assert [one["state"] for one in (await the_task(ada, run_id, "a"))["attempts"]] == ["succeeded"]
 
 
 class TestWhatTasksAreGiven:

@@ -8,7 +8,7 @@ from mlops_platform.core.db import migrate
 from mlops_platform.core.db.database import sqlalchemy_url
 from mlops_platform.core.identity import new_id
 
-BEFORE = "0006_ab_testing"
+BEFORE = "0008_made_with"
 INSERT = text(
     "INSERT INTO tracking.experiments (id, project_id, name, created_by, created_at, updated_at, deleted_at)"
     " VALUES (:id, :project, :name, 'x', now(), now(), CASE WHEN :deleted THEN now() END)"

@@ -94,7 +94,10 @@ async def gather(session: ReadSession, principal: Principal, test_id: str) -> Ev
 
 def _outcomes_per_unit(principal: Principal, test_id: str, first: CTE) -> Subquery:
     """Each unit's outcomes since its first exposure, as the one number that the metric's kind asks for."""
-    since = and_(outcomes.c.unit_id == first.c.unit_id, outcomes.c.occurred_at >= first.c.first_exposed_at)
+    # Exposures are stamped to the microsecond and many clients stamp outcomes to the second: what followed an exposure
+    # within its second must not be taken for what came before it.
+    begun = func.date_trunc("second", first.c.first_exposed_at)
+    since = and_(outcomes.c.unit_id == first.c.unit_id, outcomes.c.occurred_at >= begun)
     # The kinds are joined after the grouping: there are far fewer units than outcomes.
     grouped = (
         select(

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute
 
 from mlops_platform.contracts.common import Problem
@@ -21,6 +22,7 @@ from mlops_platform.core.errors import (
 )
 from mlops_platform.core.http import idempotency, problems, system
 from mlops_platform.core.http.edge import Edge
+from mlops_platform.core.http.head import HeadAsGet
 from mlops_platform.core.http.platform import access, record, reset, webhooks
 from mlops_platform.core.http.routing import problems as problems_of
 from mlops_platform.core.http.routing import undeclared_routes
@@ -41,7 +43,7 @@ class ServiceApp:
         self.fastapi = _fastapi(service, runtime, self.metrics)
         public = system.PUBLIC_PATHS if runtime.settings.metrics_public else system.PUBLIC_PATHS - {"/metrics"}
         self.edge = Edge(
-            self.fastapi,
+            HeadAsGet(self.fastapi, self.fastapi.routes),
             runtime=runtime,
             public_paths=public,
             hot_routes=service.hot_routes,
@@ -62,9 +64,20 @@ class ServiceApp:
             yield state
 
 
+# The framework's own would export what callers sent as soon as anyone sets a provider: the edge has ours.
+_NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
+
+
 def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> FastAPI:
     # Its own documentation routes are off: ours work without a network. No telemetry, no default exception pages.
-    app = FastAPI(title=service.title, description=service.description, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=service.title,
+        description=service.description,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=_NO_TELEMETRY,
+    )
     app.router.routes.extend(routes_of(service))
     undeclared = undeclared_routes(app.routes, system.PUBLIC_ROUTES)
     if undeclared:
@@ -77,6 +90,7 @@ def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> Fas
     app.state.error_forms = service.error_forms
     app.state.reset = service.reset
     app.state.versions = service.versions
+    app.state.readiness = None
     app.state.checks = {name: _bound(check, runtime) for name, check in service.dependencies.items()}
     app.state.openapi_json = cache(lambda: json.dumps(openapi_document(service, app.routes)).encode())
     return app

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from time import perf_counter
 from typing import Any
@@ -25,13 +26,13 @@ from mlops_platform.core.http.problems import (
 from mlops_platform.core.http.service import ErrorForm, HotRequest, HotResponse, HotRoute
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.telemetry.metrics import UNMATCHED, ServiceMetrics
+from mlops_platform.core.telemetry.tracing import TRACE_PARENT, RequestSpans
 from mlops_platform.core.work.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
 _random_bits = Random().getrandbits  # noqa: S311  # ids, not secrets
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_TRACE_PARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -45,6 +46,7 @@ class HotTable:
     """Finds the hot route of a request: by exact path, or by a template with one or more parameters."""
 
     def __init__(self, routes: tuple[HotRoute, ...]) -> None:
+        routes = (*routes, *(replace(route, method="HEAD") for route in routes if route.method == "GET"))
         self._exact = {(route.method, route.path): route for route in routes if "{" not in route.path}
         self._templates = [
             (route.method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]{1,200})", route.path) + "/?"), route)
@@ -86,6 +88,7 @@ class Edge:
         self._service = service
         self._guard = HostGuard(runtime.settings)
         self._access = AccessLog(service, runtime.settings.access_log_sample)
+        self._spans = RequestSpans(runtime.tracer, service) if runtime.tracer is not None else None
         self._in_flight = 0
         metrics.in_flight.set_function(lambda: self._in_flight)
         self._most = runtime.settings.max_concurrent_requests
@@ -115,6 +118,8 @@ class Edge:
             self._metrics.observe(exchange.method, exchange.route, exchange.status, seconds)
             if self._access.keeps(is_hot=exchange.sampled, status=exchange.status):
                 self._access.add(exchange.line(seconds))
+            if self._spans is not None:
+                self._spans.add(scope, exchange, seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         method, path, headers = exchange.method, exchange.path, fields_of(scope["headers"])
@@ -214,7 +219,7 @@ class _Exchange:
         self.status = response.status
         headers = [*response.headers, (b"content-length", b"%d" % len(response.body)), *self._headers]
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": response.body})
+        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else response.body})
 
     async def refuse(self, error: PlatformError, forms: Mapping[str, ErrorForm]) -> None:
         """Answer with a problem, unless an answer is already on its way."""
@@ -247,7 +252,7 @@ def _identify(headers: list[tuple[bytes, bytes]]) -> tuple[str, str]:
     """
     fields = dict(headers)
     trace = fields.get(b"traceparent")
-    if trace is not None and _TRACE_PARENT.fullmatch(trace):
+    if trace is not None and TRACE_PARENT.fullmatch(trace):
         # Same trace, our own span.
         parent = f"{trace[:36].decode()}{_random_bits(64):016x}{trace[52:].decode()}"
     else:

@@ -64,11 +64,13 @@ def _one_line(name: str, value: Any) -> Any:
     return value.encode("unicode_escape").decode("ascii")
 
 
-def _secrets_of(settings: Settings) -> list[str]:
+def secrets_of(settings: Settings) -> list[str]:
     """The secrets of this process, and passwords within its URLs, as they would turn up in a message."""
     values = [getattr(settings, name) for name, field in Settings.model_fields.items() if is_secret(field)]
     found = [value.get_secret_value() for value in values if value is not None]
-    for url in (settings.database_url, settings.database_owner_url, settings.redis_url):
+    # A header is a scheme and a credential; either may turn up alone.
+    found += [part for value in settings.traces_headers.values() for part in (value, value.split(" ")[-1])]
+    for url in (settings.database_url, settings.database_owner_url, settings.redis_url, settings.traces_url):
         password = urlsplit(url).password if url else None
         found += [password, unquote(password)] if password else []
     return sorted({text for text in found if len(text) >= _SHORTEST_KNOWN}, key=len, reverse=True)
@@ -83,7 +85,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _redactor(_secrets_of(settings)),
+        _redactor(secrets_of(settings)),
     ]
     renderer: Processor = (
         structlog.processors.JSONRenderer()

@@ -11,6 +11,7 @@ from mlops_platform.core.db.notify import Listener
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.settings import Settings
 from mlops_platform.core.storage.ledger import BlobLedger
+from mlops_platform.core.telemetry.tracing import Tracer
 
 _ANCHOR = "audit-head"
 
@@ -69,6 +70,8 @@ class Runtime:
     # for a connection that a duty holds.
     duties_database: Database
     signals: Signals = field(default_factory=Signals)
+    # Only where spans are exported.
+    tracer: Tracer | None = None
 
     def keep_anchor(self, head: str) -> None:
         """Write the head of the audit chain outside of the database, where there is a home: it finds a cut-off chain."""

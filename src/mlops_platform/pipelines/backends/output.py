@@ -39,7 +39,7 @@ class LineReader:
                 self._rest = b"\n".join([*lines[index + 1 :], self._rest])
                 return True
             self._emit(line, on_line, keep_empty=True)
-        if len(self._rest) > LINE_LIMIT + len(marker):
+        while len(self._rest) > LINE_LIMIT + len(marker):
             self._emit(self._rest[:LINE_LIMIT], on_line)
             self._rest = self._rest[LINE_LIMIT:]
         return False

@@ -16,6 +16,7 @@ from typing import Any
 
 from mlops_platform.contracts.common import check_json
 from mlops_platform.contracts.pipelines import AttemptState
+from mlops_platform.core.errors import ConfigurationError
 from mlops_platform.pipelines.backends import task_process
 from mlops_platform.pipelines.backends.output import LineReader, OnLine
 
@@ -96,7 +97,7 @@ class TaskProcess:
                     env=dict(options.environment),
                     **_other_user(options.run_as),
                 )
-            except OSError:
+            except BaseException:
                 ours.close()
                 raise
         ours.setblocking(False)  # noqa: FBT003  # the socket module takes it so
@@ -106,6 +107,10 @@ class TaskProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.returncode is None
 
     async def run(self, assignment: Assignment, on_line: OnLine) -> Ended:
         """Run one task to its end. A process that died or lied is broken and must be stopped."""
@@ -151,6 +156,16 @@ class TaskProcess:
     def _signal(self, signum: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signum)
+
+
+def check_user(name: str) -> None:
+    """Raise `ConfigurationError` unless tasks can be run as this user: else a worker would take tasks and lose each."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigurationError(f"There is no user {name!r} on this machine to run tasks as.") from None
+    if os.geteuid() != 0:
+        raise ConfigurationError(f"Only root can run tasks as another user ({name!r}).")
 
 
 def _other_user(name: str | None) -> dict[str, Any]:
@@ -222,10 +237,13 @@ class ProcessPool:
         return [process.pid for processes in self._idle.values() for process in processes]
 
     async def _acquire(self, affinity: str) -> TaskProcess:
-        if waiting := self._idle.get(affinity):
+        while waiting := self._idle.get(affinity):
             process = waiting.pop()
             self._timers.pop(process).cancel()
-            return process
+            if process.is_running:
+                return process
+            # Whatever ended it was not the task that comes now.
+            self._end(process)
         return await TaskProcess.start(self._options)
 
     def _release(self, process: TaskProcess, affinity: str) -> None:
@@ -277,10 +295,18 @@ def _within_limit(result: Any, line: bytes) -> Any:
 
 
 def _crashed(exit_code: int) -> Ended:
-    how = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
+    how = f"was killed by {_signal_name(-exit_code)}" if exit_code < 0 else f"ended with exit code {exit_code}"
     hint = "; the machine may be out of memory" if exit_code == -signal.SIGKILL else ""
     error = {"type": "ProcessCrashed", "message": f"The task process {how}{hint}.", "traceback": None}
     return Ended(AttemptState.CRASHED, error=error, exit_code=exit_code)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        # Most real-time signals have no name.
+        return f"signal {number}"
 
 
 def _stopped_error(reason: AttemptState, timeout_seconds: float | None) -> Mapping[str, Any] | None:

@@ -41,12 +41,7 @@ class Due:
 
 def check_schedule(cron: str, time_zone: str, *, at: str = "schedule.") -> None:
     """Raise `ScheduleInvalid` naming the field (after the prefix `at`) unless the line fires in a zone that exists."""
-    try:
-        zone = ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ScheduleInvalid.of(
-            f"{at}time_zone", f"there is no time zone {time_zone!r}", time_zone, hint="Use an IANA name: Europe/Paris."
-        ) from None
+    zone = _zone(time_zone, at=at)
     line = ALIASES.get(cron, cron)
     if len(line.split()) != 5:
         raise ScheduleInvalid.of(f"{at}cron", "must have five fields: minute, hour, day of month, month, day of week", cron)
@@ -58,10 +53,19 @@ def check_schedule(cron: str, time_zone: str, *, at: str = "schedule.") -> None:
         raise ScheduleInvalid.of(f"{at}cron", "names a day that never comes", cron)
 
 
+def _zone(name: str, *, at: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ScheduleInvalid.of(
+            f"{at}time_zone", f"there is no time zone {name!r}", name, hint="Use an IANA name: Europe/Paris."
+        ) from None
+
+
 def instants_after(cron: str, time_zone: str, after: datetime) -> Iterator[datetime]:
-    """Every instant strictly after the given one, in UTC, ascending."""
+    """Every instant strictly after the given one, in UTC, ascending. `ScheduleInvalid` in a zone that is not known here."""
     last = after.astimezone(UTC)
-    for local in CronSim(ALIASES.get(cron, cron), last.astimezone(ZoneInfo(time_zone))):
+    for local in CronSim(ALIASES.get(cron, cron), last.astimezone(_zone(time_zone, at=""))):
         instant = local.astimezone(UTC)
         # Two wall-clock times of a gap meet in one instant, and the scan may start inside a repeated hour.
         if instant > last:

@@ -12,6 +12,8 @@ from typing import Any
 
 from mlops_platform.pipelines.errors import UnresolvableReference
 
+RESOLVED_BYTES = 1024 * 1024
+
 # `$${` is an escaped `${` and is matched first, so that what follows it is never read as a reference.
 _TOKEN = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _PARAMETER = re.compile(r"^params\.([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z0-9_-]+)*)$")
@@ -19,6 +21,8 @@ _PARAMETER = re.compile(r"^params\.([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z0-9_-]+)
 _TASK = re.compile(r"^tasks\.([A-Za-z0-9][A-Za-z0-9._-]*?)\.result((?:\.[A-Za-z0-9_-]+)*)$")
 _ITEM = re.compile(r"^item((?:\.[A-Za-z0-9_-]+)*)$")
 _RUN = re.compile(r"^run\.(id|scheduled_for)()$")
+# No list is longer than these digits say, and Python refuses to read a number of thousands of digits at all.
+_INDEX = re.compile(r"^[0-9]{1,9}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +78,32 @@ def is_one(text: str) -> bool:
     return whole is not None and whole[1] is not None
 
 
-def resolve(value: Any, scope: Scope) -> Any:
-    """The value with each reference replaced. Raises `UnresolvableReference` when a path leads nowhere."""
+def resolve(value: Any, scope: Scope, *, limit_bytes: int = RESOLVED_BYTES) -> Any:
+    """The value with each reference replaced. Raises `UnresolvableReference` when a path leads nowhere.
+
+    It does so, too, when references bring in more than the limit: a short text may name a large value thousands of times.
+    """
+    brought = 0
+
+    def look_up(text: str) -> Any:
+        nonlocal brought
+        found = _look_up(parse(text), scope)
+        brought += len(_as_text(found))
+        if brought > limit_bytes:
+            raise UnresolvableReference(f"what the references bring in is more than {limit_bytes} bytes")
+        return found
+
+    return _fill(value, look_up)
+
+
+def _fill(value: Any, look_up: Callable[[str], Any]) -> Any:
     match value:
         case str():
-            return _resolve_text(value, lambda text: _look_up(parse(text), scope))
+            return _resolve_text(value, look_up)
         case Mapping():
-            return {key: resolve(inner, scope) for key, inner in value.items()}
+            return {key: _fill(inner, look_up) for key, inner in value.items()}
         case list() | tuple():
-            return [resolve(inner, scope) for inner in value]
+            return [_fill(inner, look_up) for inner in value]
         case _:
             return value
 
@@ -121,7 +142,7 @@ def _walk(value: Any, reference: Reference) -> Any:
     for step in reference.path:
         if isinstance(value, Mapping) and step in value:
             value = value[step]
-        elif isinstance(value, Sequence) and not isinstance(value, str) and step.isdigit() and int(step) < len(value):
+        elif isinstance(value, Sequence) and not isinstance(value, str) and _INDEX.match(step) and int(step) < len(value):
             value = value[int(step)]
         else:
             known = f"it has the keys {sorted(value)[:20]}" if isinstance(value, Mapping) else f"it is {_shape(value)}"

@@ -17,7 +17,7 @@ from mlops_platform.contracts.pipelines import (
     TaskRunState,
 )
 from mlops_platform.core.db.session import ReadSession
-from mlops_platform.core.http.dependencies import Caller, Reading, Work
+from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, Work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Principal
@@ -100,9 +100,9 @@ async def get_run(run_id: RunId, caller: Caller, session: Reading) -> PipelineRu
     dependencies=[requires(PIPELINES_WRITE)],
     responses=problems(PipelineRunNotFound, IllegalTransition),
 )
-async def cancel_run(run_id: RunId, work: Work) -> PipelineRunDetail:
+async def cancel_run(run_id: RunId, work: Work, runtime: RuntimeOf) -> PipelineRunDetail:
     """Cancel a run. Running tasks get SIGTERM and, after a grace, SIGKILL; until they have ended it is `cancelling`."""
-    await Runs(work).cancel(run_id)
+    await Runs(work).cancel(run_id, runtime.auth_keys)
     return await _run(work.session, work.principal, run_id)
 
 

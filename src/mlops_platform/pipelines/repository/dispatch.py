@@ -131,6 +131,7 @@ async def _with_specs(session: WriteSession, task_run_ids: Sequence[str]) -> Seq
             pipeline_runs.c.principal_id,
             pipeline_runs.c.principal_name,
             pipeline_runs.c.scopes,
+            pipeline_runs.c.trace_parent,
         )
         .join(pipeline_runs, pipeline_runs.c.id == task_runs.c.run_id)
         .join(

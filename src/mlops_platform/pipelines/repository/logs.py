@@ -13,9 +13,15 @@ from mlops_platform.pipelines.tables import task_logs
 
 
 async def insert_chunks(session: WriteSession, chunks: Sequence[Mapping[str, Any]]) -> None:
-    """Store chunks; one that is stored already (the answer to its commit was lost) stays as it is."""
+    """Store chunks. One that is stored already (the answer to its commit was lost) may have grown since."""
     if chunks:
-        await session.execute(upsert(task_logs).on_conflict_do_nothing(), chunks)
+        statement = upsert(task_logs)
+        grown = statement.on_conflict_do_update(
+            constraint="task_logs_pkey",
+            set_={name: statement.excluded[name] for name in ("line_count", "lines")},
+            where=task_logs.c.line_count < statement.excluded.line_count,
+        )
+        await session.execute(grown, chunks)
 
 
 async def list_chunks(

@@ -164,6 +164,8 @@ class Definitions:
         if "current_version" in changed and not posted.is_new:
             before, after = {"version": pipeline.current_version}, {"version": posted.version}
             await self._tell("pipeline.updated", document.name, before=before, after=after)
+        if "current_version" in changed and document.schedule is None:
+            await self._take_over_schedule(pipeline.id, document.name)
 
     def _check_schedule(self, spec: ScheduleSpec, declared: Mapping[str, Any], *, at: str) -> None:
         prefix = f"{at}." if at else ""
@@ -187,6 +189,17 @@ class Definitions:
         }
         await sql.put_schedule(self._session, values)
         await self._tell("schedule.updated", name, after=spec.model_dump(mode="json"))
+
+    async def _take_over_schedule(self, pipeline_id: str, name: str) -> None:
+        """Whoever decides what a schedule runs answers for its runs: nobody's code runs with the rights of another."""
+        schedule = await sql.find_schedule(self._session, self._principal, pipeline_id)
+        owner = {"principal_id": self._principal.id, "scopes": list(self._principal.scopes)}
+        if schedule is None or owner == {"principal_id": schedule.principal_id, "scopes": list(schedule.scopes)}:
+            return
+        changed = {**owner, "principal_name": self._principal.name, "updated_at": self._work.clock.now()}
+        await sql.update_schedule(self._session, self._principal, pipeline_id, **changed)
+        before, after = {"runs_as": schedule.principal_name}, {"runs_as": self._principal.name}
+        await self._tell("schedule.updated", name, before=before, after=after)
 
     async def _resume(self, pipeline_id: str) -> None:
         schedule = await sql.find_schedule(self._session, self._principal, pipeline_id)

@@ -23,6 +23,7 @@ from mlops_platform.pipelines.service.settlement import Ending, Fence, Settlemen
 from mlops_platform.pipelines.tables import NO_ITEM
 
 MAX_ITEMS = 10_000
+MAX_ITEM_BYTES = 16 * 1024 * 1024
 MAX_ARGUMENT_BYTES = 1024 * 1024
 _LEAST_IDLING = timedelta(seconds=2)
 _TOKEN_SECONDS = 24 * 3600.0
@@ -42,6 +43,7 @@ class ClaimedTask:
     spec: TaskSpec
     arguments: Mapping[str, Any]
     token: str | None = field(repr=False, default=None)
+    trace_parent: str | None = None
 
     @property
     def fence(self) -> Fence:
@@ -129,6 +131,7 @@ class Dispatcher:
                     spec=spec,
                     arguments=prepared,
                     token=await self._token(session, row, spec.timeout_seconds),
+                    trace_parent=row.trace_parent,
                 )
             )
         return claimed, ended
@@ -177,8 +180,9 @@ def prepare(row: Any, spec: TaskSpec, results: Mapping[str, Any]) -> Mapping[str
     )
     try:
         if spec.for_each is not None and not is_item:
-            return Ending(row.id, row.attempt, AttemptState.EXPANDED, items=_items(resolve(spec.for_each, scope)))
-        return _bounded(resolve(spec.arguments, scope))
+            items = _items(resolve(spec.for_each, scope, limit_bytes=MAX_ITEM_BYTES))
+            return Ending(row.id, row.attempt, AttemptState.EXPANDED, items=items)
+        return _bounded(resolve(spec.arguments, scope, limit_bytes=MAX_ARGUMENT_BYTES))
     except UnresolvableReference as problem:
         error = {"type": "UnresolvableReference", "message": str(problem), "traceback": None}
         return Ending(row.id, row.attempt, AttemptState.FAILED, error=error)

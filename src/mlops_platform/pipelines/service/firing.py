@@ -1,5 +1,6 @@
 """Schedules that come due, and runs that wait for their turn."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from mlops_platform.contracts.pipelines import CatchUp, Overlap, RunTrigger
@@ -8,11 +9,12 @@ from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.pipelines.domain.cron import Due, due
 from mlops_platform.pipelines.domain.parameters import bind
-from mlops_platform.pipelines.errors import ParametersInvalid
+from mlops_platform.pipelines.errors import ParametersInvalid, ScheduleInvalid
 from mlops_platform.pipelines.repository import firing as sql
 from mlops_platform.pipelines.service.runs import NewRun, acting_for, begin_run, declared_parameters, open_run
 
 _BATCH = 50
+_TRY_AGAIN = timedelta(minutes=5)
 MAX_QUEUED = 100
 
 
@@ -28,14 +30,13 @@ class Firing:
         now = await sql.database_time(self._session)
         schedules = await sql.claim_due(self._session, now, _BATCH)
         for schedule in schedules:
-            found = due(
-                schedule.cron,
-                schedule.time_zone,
-                next_at=schedule.next_at,
-                now=now,
-                catch_up=CatchUp(schedule.catch_up),
-                catch_up_limit=schedule.catch_up_limit,
-            )
+            try:
+                found = _due(schedule, now)
+            except ScheduleInvalid as error:
+                # Set where its zone was known, and it is not here: the others go on, and it is looked at again.
+                await self._tell_failure(schedule, error.detail)
+                await sql.fired(self._session, schedule.id, next_at=now + _TRY_AGAIN, last_at=None)
+                continue
             await self._fire(schedule, found)
             last_at = found.instants[-1] if found.instants else None
             await sql.fired(self._session, schedule.id, next_at=found.next_at, last_at=last_at)
@@ -47,6 +48,11 @@ class Firing:
         for row in rows:
             await begin_run(UnitOfWork(self._session, acting_for(row), self._clock), row.id, row.pipeline)
         return len(rows)
+
+    async def _tell_failure(self, schedule: Any, reason: str) -> None:
+        work = UnitOfWork(self._session, acting_for(schedule), self._clock)
+        facts = {"pipeline": schedule.pipeline, "reason": reason}
+        await work.emit("schedule.failed", work.urn("pipeline", schedule.pipeline), facts)
 
     async def _fire(self, schedule: Any, found: Due) -> None:
         work = UnitOfWork(self._session, acting_for(schedule), self._clock)
@@ -66,7 +72,7 @@ class Firing:
             parameters = bind(declared_parameters(schedule.declared), schedule.parameters)
         except ParametersInvalid as error:
             # A newer version asks for parameters that the schedule does not give: its owner is told, others go on.
-            await work.emit("schedule.failed", subject, {"pipeline": schedule.pipeline, "reason": error.detail})
+            await self._tell_failure(schedule, error.detail)
             return
         for instant in instants:
             new = NewRun(
@@ -86,3 +92,14 @@ class Firing:
             await work.emit(
                 "schedule.fired", subject, {"pipeline": schedule.pipeline, "instants": [to_wire(at) for at in instants]}
             )
+
+
+def _due(schedule: Any, now: datetime) -> Due:
+    return due(
+        schedule.cron,
+        schedule.time_zone,
+        next_at=schedule.next_at,
+        now=now,
+        catch_up=CatchUp(schedule.catch_up),
+        catch_up_limit=schedule.catch_up_limit,
+    )

@@ -7,6 +7,8 @@ from typing import Any
 
 MAX_BYTES = 10 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+# What a line costs beside its text: its time and stream, here and in the database. Else empty lines would cost nothing.
+_LINE_BYTES = 40
 
 
 @dataclass(slots=True)
@@ -26,20 +28,21 @@ class Logbook:
         """Take one line."""
         if self._is_full:
             return
-        self._bytes += len(text)
+        self._bytes += _LINE_BYTES + len(text)
         if self._bytes > self.max_bytes:
             self._is_full = True
             stream, text = "platform", f"The log is longer than {self.max_bytes} bytes; what follows was not kept."
         self._lines.append([time.time_ns() // 1_000_000, stream, text])
 
     def chunks(self) -> Sequence[dict[str, Any]]:
-        """Everything that is not stored yet. Asking again gives the same lines until `stored` is called."""
+        """Everything that is not stored yet. Until `stored` is called, asking again gives them and those since."""
         made: list[dict[str, Any]] = []
         size = _CHUNK_BYTES
         for offset, line in enumerate(self._lines):
-            size += len(line[2])
+            cost = _LINE_BYTES + len(line[2])
+            size += cost
             if size > _CHUNK_BYTES:
-                size = len(line[2])
+                size = cost
                 made.append(self._chunk(self._first + offset))
             made[-1]["lines"].append(line)
             made[-1]["line_count"] += 1

@@ -1,19 +1,23 @@
 """Runs: started, cancelled, taken up again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from mlops_platform.contracts.pipelines import ParameterSpec, PipelineRunCreate, PipelineRunState, RunTrigger
+from mlops_platform.core.auth.authenticator import AuthKeys
+from mlops_platform.core.auth.directory import Directory
 from mlops_platform.core.clock import to_wire
 from mlops_platform.core.db.notify import notify
+from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.identity import Principal, PrincipalId, PrincipalKind, ProjectId, new_id
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.pipelines.domain.parameters import bind
 from mlops_platform.pipelines.domain.states import check_run_move
 from mlops_platform.pipelines.errors import PipelineNotFound, PipelineRunNotFound, PipelineVersionNotFound
 from mlops_platform.pipelines.repository import definitions as definitions_sql
+from mlops_platform.pipelines.repository import dispatch as dispatch_sql
 from mlops_platform.pipelines.repository import runs as runs_sql
 from mlops_platform.pipelines.repository.permissions import PIPELINES_WRITE
 
@@ -71,6 +75,7 @@ async def open_run(work: UnitOfWork, new: NewRun) -> str | None:
         "principal_id": work.principal.id,
         "principal_name": work.principal.name,
         "scopes": list(work.principal.scopes),
+        "trace_parent": work.trace_parent,
     }
     if not await runs_sql.insert_run(work.session, values, new.task_count):
         return None
@@ -95,6 +100,13 @@ async def begin_run(work: UnitOfWork, run_id: str, pipeline: str) -> None:
     await runs_sql.start_run(work.session, run_id)
     await work.emit("pipeline_run.started", work.urn("pipeline-run", run_id), {"run_id": run_id, "pipeline": pipeline})
     await notify(work.session, READY_CHANNEL)
+
+
+async def end_tokens(session: WriteSession, keys: AuthKeys, now: datetime, *, run_ids: Sequence[str]) -> None:
+    """Revoke what workers held for runs that have ended."""
+    directory = Directory(session, keys, now)
+    for credential_id in await dispatch_sql.take_tokens(session, run_ids):
+        await directory.revoke(credential_id)
 
 
 class Runs:
@@ -123,7 +135,7 @@ class Runs:
             raise PipelineRunNotFound(name)
         return run_id
 
-    async def cancel(self, run_id: str) -> None:
+    async def cancel(self, run_id: str, keys: AuthKeys) -> None:
         """End a run. Tasks that wait end now, those that run are told to stop; cancelling twice is cancelling once."""
         run = await self._hold(run_id)
         state = PipelineRunState(run.state)
@@ -133,6 +145,8 @@ class Runs:
         await runs_sql.cancel_tasks(self._session, run_id)
         is_open = await runs_sql.has_open_tasks(self._session, run_id)
         await self._move(run, PipelineRunState.CANCELLING if is_open else PipelineRunState.CANCELLED)
+        if not is_open:
+            await end_tokens(self._session, keys, self._work.clock.now(), run_ids=[run_id])
         await notify(self._session, CANCEL_CHANNEL)
 
     async def retry(self, run_id: str) -> None:

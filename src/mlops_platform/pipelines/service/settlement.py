@@ -13,16 +13,14 @@ from typing import Any
 
 from mlops_platform.contracts.pipelines import AttemptState, PipelineRunState, TaskRunState, TaskSpec
 from mlops_platform.core.auth.authenticator import AuthKeys
-from mlops_platform.core.auth.directory import Directory
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.notify import notify
 from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.pipelines.domain import states
-from mlops_platform.pipelines.repository import dispatch as dispatch_sql
 from mlops_platform.pipelines.repository import runs as runs_sql
 from mlops_platform.pipelines.repository import settlement as sql
-from mlops_platform.pipelines.service.runs import READY_CHANNEL, acting_for
+from mlops_platform.pipelines.service.runs import READY_CHANNEL, acting_for, end_tokens
 from mlops_platform.pipelines.tables import NO_ITEM
 
 Fence = tuple[str, int]
@@ -136,9 +134,7 @@ class Settlement:
             work = self._work(run)
             await work.emit("pipeline_run.finished", work.urn("pipeline-run", row.id), facts)
         if ended:
-            directory = Directory(self._session, self._keys, self._clock.now())
-            for credential_id in await dispatch_sql.take_tokens(self._session, [row.id for row in ended]):
-                await directory.revoke(credential_id)
+            await end_tokens(self._session, self._keys, self._clock.now(), run_ids=[row.id for row in ended])
 
     async def _tell_failure(self, run: Any, one: _Settled) -> None:
         work = self._work(run)

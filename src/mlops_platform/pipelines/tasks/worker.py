@@ -22,13 +22,14 @@ from mlops_platform.core.errors import PlatformError
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.pipelines.backends.environment import child_environment
-from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool
+from mlops_platform.pipelines.backends.processes import Assignment, Ended, PoolOptions, ProcessPool, check_user
 from mlops_platform.pipelines.backends.protection import refuse_inspection
 from mlops_platform.pipelines.repository.dispatch import Offer
 from mlops_platform.pipelines.service.dispatch import ClaimedTask, Dispatcher, Exchange
 from mlops_platform.pipelines.service.logbook import Logbook
 from mlops_platform.pipelines.service.runs import CANCEL_CHANNEL, READY_CHANNEL
 from mlops_platform.pipelines.service.settlement import Ending, Fence
+from mlops_platform.pipelines.tasks.tracing import AttemptSpans
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,7 @@ class Worker:
                 run_as=options.run_as,
             )
         )
+        self._spans = AttemptSpans(runtime.tracer)
         self._held: dict[Fence, _Held] = {}
         self._endings: list[Ending] = []
         self._batch = _BATCH
@@ -207,16 +209,19 @@ class Worker:
             environment=_task_environment(claimed),
             timeout_seconds=claimed.spec.timeout_seconds,
         )
+        began = monotonic()
         try:
             ended = await self._pool.execute(assignment, on_line=held.logbook.add, interrupt=held.interrupt)
-        except OSError as error:
-            # No process could be started: this machine's trouble, and not the task's.
+        except Exception as error:  # the process edge: a task without an ending would be held, and its lease kept, for ever
+            # Mostly no process could be started: this machine's trouble, and not the task's.
+            log.exception("worker.cannot_run", worker=self.name, task_run=claimed.task_run_id)
             told = {
                 "type": "WorkerLost",
-                "message": f"Worker {self.name!r} cannot start processes: {error}",
+                "message": f"Worker {self.name!r} could not run the task: {error}",
                 "traceback": None,
             }
             ended = Ended(AttemptState.LOST, error=told)
+        self._spans.add(claimed, ended.state, monotonic() - began)
         self._endings.append(
             Ending(claimed.task_run_id, claimed.attempt, ended.state, ended.result, ended.error, ended.exit_code)
         )
@@ -240,9 +245,13 @@ class Worker:
                 pass
             self._pulse.clear()
             try:
-                await self._renew()
-            except PlatformError as error:
-                log.warning("worker.renewal_failed", worker=self.name, error=error.detail)
+                # An answer that does not come is no renewal either: the fence must not wait for it.
+                async with asyncio.timeout(self._options.lease_seconds / 3):
+                    await self._renew()
+            except (PlatformError, TimeoutError) as error:
+                log.warning("worker.renewal_failed", worker=self.name, error=str(error))
+            except Exception:  # the process edge: without this loop every task here would run twice
+                log.exception("worker.renewal_failed", worker=self.name)
             self._fence()
 
     async def _renew(self) -> None:
@@ -269,6 +278,8 @@ class Worker:
                 await self._dispatcher.expire()
             except PlatformError as error:
                 log.warning("worker.reaping_failed", worker=self.name, error=error.detail)
+            except Exception:  # the process edge: one attempt that cannot be ended must not keep the others
+                log.exception("worker.reaping_failed", worker=self.name)
 
     async def _drain(self) -> None:
         deadline = monotonic() + self._options.drain_seconds
@@ -310,5 +321,7 @@ async def _then(event: asyncio.Event, call: Callable[[], None]) -> None:
 
 async def run_worker(runtime: Runtime, options: WorkerOptions, stop: asyncio.Event) -> None:
     """What a worker process does until `stop`. It is a process of its own: its memory is closed to its tasks."""
+    if options.run_as is not None:
+        check_user(options.run_as)
     refuse_inspection()
     await Worker(runtime, options).run(stop)

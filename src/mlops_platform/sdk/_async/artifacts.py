@@ -56,7 +56,7 @@ class AsyncArtifacts:
 
     async def put_bytes(self, url_path: str, content: bytes, *, answer: type[A], content_type: str) -> A:
         response = await self._client.request("PUT", url_path, content=content, headers={"Content-Type": content_type})
-        return answer.model_validate_json(response.content)
+        return self._client.read(answer, response)
 
     async def download(self, files: Sequence[RemoteFile], directory: Path, *, label: str, progress: bool | None) -> None:
         """Bring files below `directory`, each verified against its digest."""
@@ -112,7 +112,7 @@ class AsyncArtifacts:
         response = await self._client.request(
             "PUT", url_path, content=body, headers=headers, patience_seconds=UPLOAD_PATIENCE_SECONDS
         )
-        stored = answer.model_validate_json(response.content)
+        stored = self._client.read(answer, response)
         # Hashed while it was read, so that a file of many gigabytes is read once.
         check_digest(file.logical, sent=readers[-1].sha256, stored=stored.sha256)
         return stored

@@ -93,7 +93,7 @@ class AsyncFeatures:
             response = await self._client.request(
                 "POST", f"{_set(name)}/rows", content=content, headers={"Content-Type": ARROW_STREAM}
             )
-            return IngestResult.model_validate_json(response.content)
+            return self._client.read(IngestResult, response)
         return await self._client.send("POST", f"{_set(name)}/rows", IngestResult, json={"rows": to_rows(rows)})
 
     async def serve(self, entity: str, features: Sequence[str]) -> FeatureVector:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mlops_platform.contracts.common import Page
 from mlops_platform.contracts.tracking import ArtifactEntry, Experiment, Metric, Point, Run, RunSearch
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.artifacts import AsyncArtifacts, RemoteFile
-from mlops_platform.sdk._async.client import AsyncPool, AsyncServiceClient
+from mlops_platform.sdk._async.client import AsyncPool, AsyncServiceClient, unexpected_answer
 from mlops_platform.sdk._async.runs import AsyncActiveRun
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
@@ -167,7 +167,10 @@ class AsyncTracking:
     async def metrics(self, run_id: str) -> Sequence[Metric]:
         """What is kept of each metric: last, least, greatest, mean."""
         response = await self._client.request("GET", f"{_run(run_id)}/metrics")
-        return TypeAdapter(list[Metric]).validate_json(response.content)
+        try:
+            return TypeAdapter(list[Metric]).validate_json(response.content)
+        except ValidationError as error:
+            raise unexpected_answer(response) from error
 
     def history(self, run_id: str, key: str, *, limit: int | None = None) -> AsyncIterator[Point]:
         """All points of one metric, in order of step and time."""

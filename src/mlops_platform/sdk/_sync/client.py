@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx2
-from pydantic import BaseModel
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from mlops_platform.contracts.common import Page
 from mlops_platform.sdk._sync import backend
@@ -20,12 +20,13 @@ from mlops_platform.sdk.errors import (
     ConfigurationError,
     PlatformUnreachable,
     RequestTimedOut,
+    UnexpectedAnswer,
     api_error,
 )
 from mlops_platform.sdk.forking import reset_in_child
 from mlops_platform.sdk.retry import RetryPolicy
 from mlops_platform.sdk.settings import ClientSettings, Service, is_loopback
-from mlops_platform.sdk.wire import plain
+from mlops_platform.sdk.wire import encode
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -96,7 +97,7 @@ class ServiceClient:
         self._headers = _caller_headers(settings, self.url)
 
     def get(self, answer: type[A], path: str, *, params: Mapping[str, Any] | None = None) -> A:
-        return answer.model_validate_json((self.request("GET", path, params=params)).content)
+        return self.read(answer, self.request("GET", path, params=params))
 
     def send(
         self,
@@ -109,7 +110,14 @@ class ServiceClient:
         idempotency_key: str | None = None,
     ) -> A:
         response = self.request(method, path, json=json, params=params, idempotency_key=idempotency_key)
-        return answer.model_validate_json(response.content)
+        return self.read(answer, response)
+
+    def read(self, answer: type[A], response: httpx2.Response) -> A:
+        """What a success says. Raises `UnexpectedAnswer` when it is not what this service would say."""
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise unexpected_answer(response) from error
 
     def pages(
         self, answer: type[A], path: str, *, params: Mapping[str, Any] | None = None, limit: int | None = None
@@ -118,7 +126,7 @@ class ServiceClient:
         query = dict(params or {})
         seen = 0
         while True:
-            page = Page[answer].model_validate_json((self.request("GET", path, params=query)).content)  # type: ignore[valid-type]  # the class is known at run time only
+            page = self.read(Page[answer], self.request("GET", path, params=query))  # type: ignore[valid-type]  # the class is known at run time only
             for item in page.items:
                 yield item
                 seen += 1
@@ -183,7 +191,7 @@ class ServiceClient:
         """Makes the request anew for each attempt, with the same idempotency key."""
         sent = {**self._headers, **(headers or {})}
         if json is not None:
-            content, sent["Content-Type"] = to_json(json, inf_nan_mode="strings", fallback=plain), "application/json"
+            content, sent["Content-Type"] = encode(json), "application/json"
         if method == "POST":
             sent["Idempotency-Key"] = key or uuid4().hex
         query = {name: value for name, value in (params or {}).items() if value is not None}
@@ -209,7 +217,7 @@ class ServiceClient:
                 response = self._pool.client.send(build(), stream=True)
                 if read or not response.is_success:
                     response.read()
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 wait = self._policy.after_failure(attempt, error, is_repeatable=True, jitter=random.random)
                 if wait is None:
                     raise self._unreachable(error) from error
@@ -240,7 +248,7 @@ class ServiceClient:
             )
         return error
 
-    def _unreachable(self, error: httpx2.TransportError) -> PlatformUnreachable:
+    def _unreachable(self, error: httpx2.RequestError) -> PlatformUnreachable:
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             hint = (
                 "Start it with: mlops up" if is_loopback(self.url) else "Check the address and that the service is running."
@@ -249,6 +257,15 @@ class ServiceClient:
         if isinstance(error, httpx2.TimeoutException):
             return RequestTimedOut(f"{self.url} did not answer in time.", hint="MLOPS_TIMEOUT_SECONDS sets the limit.")
         return PlatformUnreachable(f"The connection to {self.url} broke: {str(error).rstrip('.') or type(error).__name__}.")
+
+
+def unexpected_answer(response: httpx2.Response) -> UnexpectedAnswer:
+    """For a success whose body is not what was asked for."""
+    kind = response.headers.get("Content-Type", "something without a type")
+    return UnexpectedAnswer(
+        f"{response.url.copy_with(query=None)} answered with {kind} that is not what the platform says there.",
+        hint="Is this the address of the platform, or of something in front of it? Are client and server of like versions?",
+    )
 
 
 def user_agent() -> str:

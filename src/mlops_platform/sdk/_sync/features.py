@@ -94,7 +94,7 @@ class Features:
             response = self._client.request(
                 "POST", f"{_set(name)}/rows", content=content, headers={"Content-Type": ARROW_STREAM}
             )
-            return IngestResult.model_validate_json(response.content)
+            return self._client.read(IngestResult, response)
         return self._client.send("POST", f"{_set(name)}/rows", IngestResult, json={"rows": to_rows(rows)})
 
     def serve(self, entity: str, features: Sequence[str]) -> FeatureVector:

@@ -95,7 +95,9 @@ class ActiveRun:
         if not self._is_open:
             return
         self._is_open = False
-        ended = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}.{time.time_ns() // 1000 % 1_000_000:06d}Z"
+        # One reading of the clock: two would differ by a second now and then, and a run end before it began.
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        ended = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds // 1000:06d}Z"
         self._recorder.request("PATCH", self._path, {"status": RunStatus(status).value, "end_time": ended})
         self.flush()
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mlops_platform.contracts.common import Page
 from mlops_platform.contracts.tracking import ArtifactEntry, Experiment, Metric, Point, Run, RunSearch
 from mlops_platform.sdk._sync import backend
 from mlops_platform.sdk._sync.artifacts import Artifacts, RemoteFile
-from mlops_platform.sdk._sync.client import Pool, ServiceClient
+from mlops_platform.sdk._sync.client import Pool, ServiceClient, unexpected_answer
 from mlops_platform.sdk._sync.runs import ActiveRun
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
@@ -168,7 +168,10 @@ class Tracking:
     def metrics(self, run_id: str) -> Sequence[Metric]:
         """What is kept of each metric: last, least, greatest, mean."""
         response = self._client.request("GET", f"{_run(run_id)}/metrics")
-        return TypeAdapter(list[Metric]).validate_json(response.content)
+        try:
+            return TypeAdapter(list[Metric]).validate_json(response.content)
+        except ValidationError as error:
+            raise unexpected_answer(response) from error
 
     def history(self, run_id: str, key: str, *, limit: int | None = None) -> Iterator[Point]:
         """All points of one metric, in order of step and time."""

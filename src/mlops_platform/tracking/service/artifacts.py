@@ -83,6 +83,12 @@ class _Artifacts(ABC):
     def _named(self, owner: Record) -> dict[str, str]:
         return {self.shelf.owner: self._id, "experiment_id": owner.experiment_id}
 
+    async def record_download(self, path: str, blob: StoredBlob) -> None:
+        """State who took what away."""
+        detail = {"path": path, "sha256": blob.sha256, "size": blob.size}
+        resource = self._work.urn(self.kind, self._id)
+        await self._work.audit(f"{self.event}.artifact_downloaded", resource, detail=detail)
+
     async def _found(self, path: str) -> Record:
         row = await self._artifacts.artifact(path)
         if row is None:

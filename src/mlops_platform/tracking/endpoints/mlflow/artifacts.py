@@ -8,20 +8,19 @@ from typing import Any
 from urllib.parse import unquote
 
 from fastapi import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.errors import InvalidInput
+from mlops_platform.core.http import content
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, unit_of_work
 from mlops_platform.core.http.routing import platform_router
 from mlops_platform.core.identity import Principal
-from mlops_platform.core.storage.ranges import parse_range
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.tracking.domain import mlflow_rules as rules
 from mlops_platform.tracking.domain.artifacts import checked_path, media_type
 from mlops_platform.tracking.domain.ids import is_id
-from mlops_platform.tracking.endpoints.artifacts import headers_of
 from mlops_platform.tracking.endpoints.mlflow.answers import location_of
 from mlops_platform.tracking.endpoints.mlflow.logging import known_model
 from mlops_platform.tracking.endpoints.mlflow.runs import found_run
@@ -109,9 +108,11 @@ async def upload_artifact(path: str, request: Request, caller: Caller, runtime: 
     """Store the body under a path. Nothing is seen of it until all of it is stored."""
     target = target_of(path)
     name = file_path(target)
+    content.check_upload(request.headers, max_bytes=runtime.settings.max_upload_bytes)
     async with runtime.database.read() as session:
         await check_owner(target, session, caller, writes=True)
-    blob = await runtime.blobs.write(caller.project, request.stream(), max_bytes=runtime.settings.max_upload_bytes)
+    chunks = content.upload_of(request)
+    blob = await runtime.blobs.write(caller.project, chunks, max_bytes=runtime.settings.max_upload_bytes)
     async with _work(request) as work:
         kind = media_type(request.headers.get("content-type"))
         await shelf_of(target, work, runtime).put(name, blob, kind)
@@ -119,26 +120,22 @@ async def upload_artifact(path: str, request: Request, caller: Caller, runtime: 
 
 
 @on_wire(router, "GET", "/artifacts/{path:path}", permission=EXPERIMENTS_READ, prefixes=ARTIFACTS)
-async def download_artifact(path: str, request: Request, caller: Caller, runtime: RuntimeOf) -> Response:
+async def download_artifact(path: str, request: Request, runtime: RuntimeOf) -> Response:
     """Stream a file, or the range of it that is asked for; every byte is verified before it is sent."""
     target = target_of(path)
     name = file_path(target)
-    async with runtime.database.read() as session:
-        await check_owner(target, session, caller)
-        row = await ArtifactReader(session, caller, target.owner_id, shelf=target.shelf).artifact(name)
-        blob = await runtime.blobs.held(session, caller.project, target.shelf.holder(target.owner_id, name))
-    if row is None or blob is None:
-        raise ArtifactNotFound(f"No such artifact: '{name}'")
-    headers = headers_of(row)
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
-    part = parse_range(request.headers.get("range"), blob.size)
-    start, end = (part.start, part.end) if part else (0, blob.size)
-    headers["Content-Length"] = str(end - start)
-    if part:
-        headers["Content-Range"] = part.content_range
-    content = await runtime.blobs.store.read(blob, start=start, end=end)
-    return StreamingResponse(content, status_code=206 if part else 200, headers=headers, media_type=row.content_type)
+    async with _work(request) as work:
+        caller = work.principal
+        await check_owner(target, work.session, caller)
+        row = await ArtifactReader(work.session, caller, target.owner_id, shelf=target.shelf).artifact(name)
+        blob = await runtime.blobs.held(work.session, caller.project, target.shelf.holder(target.owner_id, name))
+        if row is None or blob is None:
+            raise ArtifactNotFound(f"No such artifact: '{name}'")
+        if content.is_unchanged(request.headers, etag := content.entity_tag(blob.sha256)):
+            return content.not_modified(etag)
+        await shelf_of(target, work, runtime).record_download(name, blob)
+    store, filename = runtime.blobs.store, name.rpartition("/")[2]
+    return await content.blob_response(request.headers, store, blob, filename=filename, media_type=row.content_type)
 
 
 @on_wire(router, "DELETE", "/artifacts/{path:path}", permission=EXPERIMENTS_WRITE, prefixes=ARTIFACTS)

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Path, Request
 from starlette.responses import Response
 
+from mlops_platform.core.http.content import check_upload, upload_of
 from mlops_platform.core.http.dependencies import Caller, RuntimeOf, Work, unit_of_work
 from mlops_platform.core.http.routing import platform_router
 from mlops_platform.tracking.domain.artifacts import media_type
@@ -57,10 +58,11 @@ async def upload_part(upload_id: str, number: _Number, request: Request, caller:
     """Store a part; its ETag names its content."""
     if not is_id(upload_id):
         raise UploadNotFound(f"No upload {upload_id[:60]!r} is under way.")
+    check_upload(request.headers, max_bytes=runtime.settings.max_upload_bytes)
     async with _work(request) as work:
         row = await Uploads(work, runtime.blobs).found(upload_id)
         await check_owner(target_of(row.target), work.session, caller, writes=True)
-    blob = await runtime.blobs.write(caller.project, request.stream(), max_bytes=runtime.settings.max_upload_bytes)
+    blob = await runtime.blobs.write(caller.project, upload_of(request), max_bytes=runtime.settings.max_upload_bytes)
     async with _work(request) as work:
         kept = await Uploads(work, runtime.blobs).keep(upload_id, number, blob)
     return Response(status_code=200, headers={"ETag": f'"{kept.sha256}"'})

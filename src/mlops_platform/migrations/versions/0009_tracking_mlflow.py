@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0007_tracking_mlflow"
-down_revision = "0006_ab_testing"
+revision = "0009_tracking_mlflow"
+down_revision = "0008_made_with"
 branch_labels = None
 depends_on = None
 
