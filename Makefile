@@ -56,10 +56,10 @@ check: $(READY) ## format, lint, types, import contracts, architecture (under a 
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q -n 2 tests/architecture
 
-test: $(READY) ## the suite, faults and end-to-end included, against a real PostgreSQL, in parallel
+test: $(READY) .venv-mlflow/.ready ## the suite, faults and end-to-end included, against a real PostgreSQL, in parallel
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} tests
 
-test-all: $(READY) ## test, plus the slow ones: whole corpora, gigabytes
+test-all: $(READY) .venv-mlflow/.ready ## test, plus the slow ones: whole corpora, gigabytes
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} -m "" tests
 
 coverage: $(READY) ## the suite once more, measured: which share of each package it runs (at least 90 %)

@@ -62,7 +62,7 @@ def test_a_hot_route_demands_what_its_documentation_says(entry):
 def test_a_get_never_demands_to_write_and_a_change_never_just_to_read():
     """What only reads by POST, and what everyone may do to their own credentials, is named here."""
     only_reads = re.compile(
-        r"/search$|/series$|/compare$|/query$|/serve$|/validate$|/preview$|/dry-run$|/get-online-features$|/evaluate|/ofrep/"
+        r"/search$|/search-datasets$|/series$|/compare$|/query$|/serve$|/validate$|/preview$|/dry-run$|/get-online-features$|/evaluate|/ofrep/"
     )
     wrong = [
         it.line()

@@ -105,11 +105,15 @@ async def test_the_id_of_a_deleted_run_is_not_given_again(ada):
     assert (again.status_code, again.json()["code"]) == (409, "run_deleted")
 
 
-@pytest.mark.parametrize(
-    "bad",
-    ["", "x", "0" * 32, "0198c0ffee00700080000000deadbeef".upper(), "0198c0ffee00400080000000deadbeef", "f" * 31, 7,
-     f"{int(time.time() * 1000) + 3 * 86_400_000:012x}" + "7000a000000000c0ffee", "ffffffffffff7000a000000000c0ffee"],
-)  # fmt: skip
+AHEAD = f"{int(time.time() * 1000) + 3 * 86_400_000:012x}7000a000000000c0ffee"
+BAD_IDS = {
+    "empty": "", "short": "x", "zeros": "0" * 32, "upper case": "0198C0FFEE00700080000000DEADBEEF",
+    "version 4": "0198c0ffee00400080000000deadbeef", "cut": "f" * 31, "number": 7, "days ahead": AHEAD,
+    "end of time": "ffffffffffff7000a000000000c0ffee",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_IDS.values(), ids=BAD_IDS)
 async def test_an_id_that_is_no_uuid_of_about_now_is_refused(ada, bad):
     answer = await make(ada, await an_experiment(ada), id=bad, **RUN)
     assert answer.status_code == 422

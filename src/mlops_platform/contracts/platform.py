@@ -217,3 +217,10 @@ class Removed(Answer):
     """What is gone."""
 
     id: Id
+
+
+class ProjectReset(Answer):
+    """A project that is as new, as far as this service holds it; how many rows went, by kind."""
+
+    id: Id
+    removed: dict[str, int]

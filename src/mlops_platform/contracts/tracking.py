@@ -134,9 +134,10 @@ class ExperimentUpdate(Contract):
 
 
 class Experiment(Displayed):
-    """An experiment. `runs` counts its live runs by status."""
+    """An experiment. `runs` counts its live runs by status; `number` is its id where ids must be integers (MLflow)."""
 
     id: Id
+    number: int
     name: str
     description: str | None = None
     tags: dict[str, str]
@@ -335,3 +336,40 @@ class ArtifactEntry(Answer):
     sha256: str | None = None
     content_type: str | None = None
     created_at: Timestamp | None = None
+
+
+class DatasetInput(Answer):
+    """A dataset that a run read, known by name and digest. `source`, `columns` and `profile` are texts as logged."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    columns: str | None = None
+    profile: str | None = None
+    context: str | None = None
+    tags: dict[str, str]
+    logged_at: Timestamp
+
+
+class ModelDirection(StrEnum):
+    """Whether a run read a logged model or made it."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class RunModel(Answer):
+    """A logged model that a run read or made."""
+
+    id: str
+    direction: ModelDirection
+    step: int
+    name: str
+    status: str
+    model_type: str | None = None
+    params: dict[str, str]
+    tags: dict[str, str]
+    created_at: Timestamp
+    updated_at: Timestamp
+    deleted_at: Timestamp | None = None

@@ -10,6 +10,7 @@ from mlops_platform.tracking.endpoints import (
     compare,
     experiments,
     folders,
+    inputs,
     metric_edits,
     metrics,
     run_life,
@@ -18,13 +19,37 @@ from mlops_platform.tracking.endpoints import (
     search,
     series,
 )
+from mlops_platform.tracking.endpoints.mlflow import artifacts as mlflow_artifacts
+from mlops_platform.tracking.endpoints.mlflow import experiments as mlflow_experiments
+from mlops_platform.tracking.endpoints.mlflow import logging as mlflow_logging
+from mlops_platform.tracking.endpoints.mlflow import metrics as mlflow_metrics
+from mlops_platform.tracking.endpoints.mlflow import models as mlflow_models
+from mlops_platform.tracking.endpoints.mlflow import multipart as mlflow_multipart
+from mlops_platform.tracking.endpoints.mlflow import runs as mlflow_runs
+from mlops_platform.tracking.endpoints.mlflow import search as mlflow_search
+from mlops_platform.tracking.endpoints.mlflow import server as mlflow_server
+from mlops_platform.tracking.endpoints.mlflow.errors import mlflow_error
+from mlops_platform.tracking.endpoints.mlflow.wire import MLFLOW_AGENT, MLFLOW_VERSION, PREFIXES
 from mlops_platform.tracking.service.ingest import MetricIngest
+from mlops_platform.tracking.service.reset import reset_project
 from mlops_platform.tracking.tasks import DUTIES
 
 
 def _state(runtime: Runtime) -> AbstractAsyncContextManager[MetricIngest]:
     return MetricIngest(runtime.database).running()
 
+
+_MLFLOW = (
+    mlflow_experiments.router,
+    mlflow_runs.router,
+    mlflow_logging.router,
+    mlflow_search.router,
+    mlflow_metrics.router,
+    mlflow_artifacts.router,
+    mlflow_multipart.router,
+    mlflow_models.router,
+    mlflow_server.router,
+)
 
 SERVICE = Service(
     name="experiment-tracking",
@@ -43,8 +68,13 @@ SERVICE = Service(
         metric_edits.router,
         series.router,
         artifacts.router,
+        inputs.router,
+        *_MLFLOW,
     ),
     duties=DUTIES,
-    hot_routes=metrics.HOT_ROUTES,
+    hot_routes=(*metrics.HOT_ROUTES, *mlflow_logging.HOT_ROUTES),
     state=_state,
+    reset=reset_project,
+    versions={MLFLOW_AGENT: MLFLOW_VERSION},
+    error_forms=dict.fromkeys(PREFIXES, mlflow_error),
 )

@@ -1,6 +1,30 @@
 """Everything that can go wrong in Experiment Tracking."""
 
-from mlops_platform.core.errors import Conflict, ContentTooLarge, DependencyUnavailable, InvalidInput, NotFound
+from typing import Protocol
+
+from mlops_platform.core.errors import (
+    Conflict,
+    ContentTooLarge,
+    DependencyUnavailable,
+    InvalidInput,
+    NotFound,
+    PlatformError,
+)
+
+
+class Parameter(Protocol):
+    """A parameter, as far as a sentence about it needs it."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+def _short(parameter: Parameter) -> str:
+    return f"{parameter.text[:200]!r}" if parameter.kind == "string" else parameter.text[:200]
 
 
 class ExperimentNotFound(NotFound):
@@ -19,11 +43,14 @@ class RunNotFound(NotFound):
 
     code = "run_not_found"
     title = "Run not found"
+    run_id: str
 
     @classmethod
     def of(cls, run_id: str, *, experiment_id: str | None = None) -> "RunNotFound":
         where = f" in the experiment {experiment_id!r}" if experiment_id else ""
-        return cls(f"No run has the id {run_id!r}{where}.", hint="POST /api/runs/search finds runs.")
+        error = cls(f"No run has the id {run_id!r}{where}.", hint="POST /api/runs/search finds runs.")
+        error.run_id = run_id
+        return error
 
 
 class MetricNotFound(NotFound):
@@ -66,13 +93,16 @@ class RunDeleted(Conflict):
 
     code = "run_deleted"
     title = "Run deleted"
+    run_id: str
 
     @classmethod
     def of(cls, run_id: str) -> "RunDeleted":
-        return cls(
+        error = cls(
             f"The run {run_id!r} is deleted, or its experiment is, and takes no changes.",
             hint=f"POST /api/runs/{run_id}/restore brings it back.",
         )
+        error.run_id = run_id
+        return error
 
 
 class ParamChanged(Conflict):
@@ -80,6 +110,20 @@ class ParamChanged(Conflict):
 
     code = "param_changed"
     title = "Parameters do not change"
+    run_id: str
+    key: str
+    old: str
+    new: str
+
+    @classmethod
+    def of(cls, run_id: str, old: "Parameter", new: "Parameter") -> "ParamChanged":
+        error = cls(
+            f"The parameter {old.key!r} of run {run_id!r} is {_short(old)} and cannot become {_short(new)}: "
+            "parameters do not change. Nothing of this request was kept.",
+            hint="Log a corrected value under another key, as a tag, or in a new run.",
+        )
+        error.run_id, error.key, error.old, error.new = run_id, old.key, old.text[:200], new.text[:200]
+        return error
 
 
 class ArtifactPathTaken(Conflict):
@@ -206,3 +250,45 @@ class AnalysisFailed(DependencyUnavailable):
 
     code = "analysis_failed"
     title = "The analysis did not finish"
+
+
+class LoggedModelNotFound(NotFound):
+    """No logged model has this id in the project."""
+
+    code = "logged_model_not_found"
+    title = "Logged model not found"
+
+    @classmethod
+    def of(cls, model_id: str) -> "LoggedModelNotFound":
+        return cls(f"Logged model with ID '{model_id}' not found.")
+
+
+class UploadNotFound(NotFound):
+    """No upload in parts with this id is under way."""
+
+    code = "upload_not_found"
+    title = "Upload not found"
+
+
+class MlflowInvalid(PlatformError):
+    """On MLflow's wire: a value that cannot be, in MLflow's words."""
+
+    status = 400
+    code = "INVALID_PARAMETER_VALUE"
+    title = "Invalid parameter"
+
+
+class MlflowExists(PlatformError):
+    """On MLflow's wire: the name is taken."""
+
+    status = 400
+    code = "RESOURCE_ALREADY_EXISTS"
+    title = "Exists already"
+
+
+class MlflowMissing(PlatformError):
+    """On MLflow's wire: what was asked for is not there."""
+
+    status = 404
+    code = "RESOURCE_DOES_NOT_EXIST"
+    title = "Not found"

@@ -46,8 +46,12 @@ experiments = Table(
     METADATA,
     id_column(),
     project_column(),
+    # Filled by a trigger from `experiment_numbers`: small, and unique within the project. 0 is `Default`.
+    Column("number", BigInteger, nullable=False),
     Column("name", sorted_text(), nullable=False),
     Column("description", Text),
+    # Where its runs' files lie when their client stores them by itself; null is here.
+    Column("artifact_location", Text),
     json_column("tags"),
     Column("created_by", Text, nullable=False),
     created_column(),
@@ -60,6 +64,7 @@ experiments = Table(
     Column("retention_days", Integer),
     Column("baseline_run_id", HexId),
     Index("experiments_live_name_key", "project_id", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
+    Index("experiments_number_key", "project_id", "number", unique=True),
     Index("experiments_name_idx", "project_id", "name", "id"),
     Index("experiments_tags_idx", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
 )
@@ -288,4 +293,118 @@ saved_views = Table(
     created_column(),
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("experiment_id", "name"),
+)
+
+experiment_numbers = Table(
+    "experiment_numbers",
+    METADATA,
+    project_column(),
+    Column("last", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project_id"),
+)
+
+datasets = Table(
+    "datasets",
+    METADATA,
+    id_column(),
+    project_column(),
+    Column("name", sorted_text(), nullable=False),
+    Column("digest", sorted_text(), nullable=False),
+    Column("source_type", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("schema", Text),
+    Column("profile", Text),
+    created_column(),
+    UniqueConstraint("project_id", "name", "digest"),
+)
+
+run_inputs = Table(
+    "run_inputs",
+    METADATA,
+    project_column(),
+    Column("experiment_id", HexId, nullable=False),
+    Column("run_id", HexId, ForeignKey("tracking.runs.id", ondelete="CASCADE"), nullable=False),
+    Column("dataset_id", HexId, ForeignKey("tracking.datasets.id"), nullable=False),
+    Column("context", sorted_text()),
+    json_column("tags"),
+    created_column(),
+    PrimaryKeyConstraint("run_id", "dataset_id"),
+    Index("run_inputs_dataset_idx", "project_id", "dataset_id", "run_id"),
+    Index("run_inputs_experiment_idx", "project_id", "experiment_id", "dataset_id"),
+)
+
+logged_models = Table(
+    "logged_models",
+    METADATA,
+    id_column(),
+    project_column(),
+    Column("experiment_id", HexId, ForeignKey("tracking.experiments.id"), nullable=False),
+    Column("name", sorted_text(), nullable=False),
+    Column("status", sorted_text(), nullable=False),
+    Column("model_type", sorted_text()),
+    Column("source_run_id", HexId),
+    json_column("params"),
+    json_column("tags"),
+    Column("created_by", Text, nullable=False),
+    created_column(),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("deleted_at", UtcTime),
+    CheckConstraint("status IN ('PENDING', 'READY', 'UPLOAD_FAILED')", name="status"),
+    Index("logged_models_experiment_idx", "project_id", "experiment_id", "id"),
+    Index("logged_models_run_idx", "project_id", "source_run_id"),
+)
+
+run_models = Table(
+    "run_models",
+    METADATA,
+    project_column(),
+    Column("run_id", HexId, ForeignKey("tracking.runs.id", ondelete="CASCADE"), nullable=False),
+    Column("model_id", HexId, ForeignKey("tracking.logged_models.id", ondelete="CASCADE"), nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    CheckConstraint("direction IN ('input', 'output')", name="direction"),
+    PrimaryKeyConstraint("run_id", "model_id", "direction"),
+    Index("run_models_model_idx", "project_id", "model_id"),
+)
+
+# The points themselves are the run's; here is which model, and which data, a point speaks of.
+logged_model_metrics = Table(
+    "logged_model_metrics",
+    METADATA,
+    project_column(),
+    Column("model_id", HexId, ForeignKey("tracking.logged_models.id", ondelete="CASCADE"), nullable=False),
+    Column("run_id", HexId, nullable=False),
+    Column("key", sorted_text(), nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("timestamp", UtcTime, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("dataset_name", sorted_text()),
+    Column("dataset_digest", sorted_text()),
+    PrimaryKeyConstraint("model_id", "key", "run_id", "step", "timestamp", "value"),
+    Index("logged_model_metrics_run_idx", "project_id", "run_id"),
+)
+
+logged_model_artifacts = Table(
+    "logged_model_artifacts",
+    METADATA,
+    project_column(),
+    Column("model_id", HexId, ForeignKey("tracking.logged_models.id", ondelete="CASCADE"), nullable=False),
+    Column("path", sorted_text(), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    created_column(),
+    PrimaryKeyConstraint("model_id", "path"),
+)
+
+# An upload in parts; each part is a blob that is held in the upload's name until all are one file.
+uploads = Table(
+    "uploads",
+    METADATA,
+    id_column(),
+    project_column(),
+    Column("target", Text, nullable=False),
+    Column("parts", Integer, nullable=False),
+    created_column(),
+    Index("uploads_created_idx", "created_at"),
 )

@@ -8,6 +8,7 @@ from mlops_platform.core.work.duties import Duty, Periodic
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.service.removal import remove_emptied, remove_outlived, settle
 from mlops_platform.tracking.service.run_life import fail_silent
+from mlops_platform.tracking.service.uploads import forget_old
 
 
 async def fail_silent_runs(runtime: Runtime, _state: Any) -> None:
@@ -18,8 +19,13 @@ async def fail_silent_runs(runtime: Runtime, _state: Any) -> None:
 async def remove_for_ever(runtime: Runtime, _state: Any) -> None:
     """Remove what was purged and what has been deleted for long enough, and finish what earlier turns left."""
     await _until_done(runtime, lambda session: remove_outlived(session, runtime.blobs, runtime.clock))
-    await _until_done(runtime, remove_emptied)
+    await _until_done(runtime, lambda session: remove_emptied(session, runtime.blobs))
     await _until_done(runtime, lambda session: settle(session, runtime.clock))
+
+
+async def forget_uploads(runtime: Runtime, _state: Any) -> None:
+    """End uploads in parts that nobody goes on with."""
+    await forget_old(runtime)
 
 
 async def _until_done(runtime: Runtime, portion: Callable[[WriteSession], Awaitable[int]]) -> None:
@@ -34,4 +40,5 @@ async def _until_done(runtime: Runtime, portion: Callable[[WriteSession], Awaita
 DUTIES: tuple[Duty, ...] = (
     Periodic("tracking.heartbeats", 5.0, fail_silent_runs),
     Periodic("tracking.removal", 15.0, remove_for_ever),
+    Periodic("tracking.uploads", 3600.0, forget_uploads),
 )

@@ -23,14 +23,14 @@ from mlops_platform.core.errors import (
 from mlops_platform.core.http import idempotency, problems, system
 from mlops_platform.core.http.edge import Edge
 from mlops_platform.core.http.head import HeadAsGet
-from mlops_platform.core.http.platform import access, record, webhooks
+from mlops_platform.core.http.platform import access, record, reset, webhooks
 from mlops_platform.core.http.routing import problems as problems_of
 from mlops_platform.core.http.routing import undeclared_routes
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.telemetry.metrics import ServiceMetrics
 from mlops_platform.core.work.runtime import Runtime
 
-_ROUTERS = (system.router, access.router, record.router, webhooks.router)
+_ROUTERS = (system.router, access.router, record.router, webhooks.router, reset.router)
 
 
 class ServiceApp:
@@ -47,6 +47,7 @@ class ServiceApp:
             runtime=runtime,
             public_paths=public,
             hot_routes=service.hot_routes,
+            error_forms=service.error_forms,
             metrics=self.metrics,
             service=service.name,
         )
@@ -86,6 +87,9 @@ def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> Fas
     app.state.runtime = runtime
     app.state.service = None
     app.state.metrics = metrics
+    app.state.error_forms = service.error_forms
+    app.state.reset = service.reset
+    app.state.versions = service.versions
     app.state.readiness = None
     app.state.checks = {name: _bound(check, runtime) for name, check in service.dependencies.items()}
     app.state.openapi_json = cache(lambda: json.dumps(openapi_document(service, app.routes)).encode())

@@ -18,13 +18,12 @@ from mlops_platform.core.http.access_log import AccessLog
 from mlops_platform.core.http.guard import UNGUARDED_PATHS, HostGuard, fields_of
 from mlops_platform.core.http.problems import (
     CLIENT_GONE,
-    MEDIA_TYPE,
     UNFORESEEN,
     UNFORESEEN_HINT,
     InternalError,
-    problem_bytes,
+    answer_to,
 )
-from mlops_platform.core.http.service import HotRequest, HotResponse, HotRoute
+from mlops_platform.core.http.service import ErrorForm, HotRequest, HotResponse, HotRoute
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.telemetry.metrics import UNMATCHED, ServiceMetrics
 from mlops_platform.core.telemetry.tracing import TRACE_PARENT, RequestSpans
@@ -76,6 +75,7 @@ class Edge:
         runtime: Runtime,
         public_paths: frozenset[str],
         hot_routes: tuple[HotRoute, ...],
+        error_forms: Mapping[str, ErrorForm],
         metrics: ServiceMetrics,
         service: str,
     ) -> None:
@@ -83,6 +83,7 @@ class Edge:
         self._runtime = runtime
         self._public = public_paths
         self._hot = HotTable(hot_routes)
+        self._error_forms = error_forms
         self._metrics = metrics
         self._service = service
         self._guard = HostGuard(runtime.settings)
@@ -102,7 +103,7 @@ class Edge:
         try:
             await self._answer(scope, receive, exchange)
         except PlatformError as error:
-            await exchange.refuse(error)
+            await exchange.refuse(error, self._error_forms)
         except asyncio.CancelledError:
             exchange.status = exchange.status or CLIENT_GONE
             raise
@@ -110,7 +111,7 @@ class Edge:
             exchange.status = exchange.status or CLIENT_GONE
         except Exception as error:  # the process edge: logged, counted, answered
             log.exception("request.crashed", path=scope["path"], request_id=exchange.request_id, error=repr(error))
-            await exchange.refuse(InternalError(UNFORESEEN, hint=UNFORESEEN_HINT))
+            await exchange.refuse(InternalError(UNFORESEEN, hint=UNFORESEEN_HINT), self._error_forms)
         finally:
             self._in_flight -= 1
             seconds = perf_counter() - exchange.started
@@ -220,15 +221,15 @@ class _Exchange:
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else response.body})
 
-    async def refuse(self, error: PlatformError) -> None:
+    async def refuse(self, error: PlatformError, forms: Mapping[str, ErrorForm]) -> None:
         """Answer with a problem, unless an answer is already on its way."""
         if self._begun:
             return
-        body = problem_bytes(error, self.request_id)
-        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
+        answer = answer_to(error, {"path": self.path, "state": {"request_id": self.request_id}}, forms)
+        headers = [(b"content-type", answer.media_type.encode()), (b"content-length", b"%d" % len(answer.body))]
         headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": answer.body})
 
     def line(self, seconds: float) -> dict[str, Any]:
         """The access line."""

@@ -20,6 +20,7 @@ from mlops_platform.core.errors import (
     NotFound,
     PlatformError,
 )
+from mlops_platform.core.http.service import ErrorAnswer, ErrorForm
 
 log = structlog.get_logger(__name__)
 
@@ -59,9 +60,18 @@ def problem_bytes(error: PlatformError, request_id: str | None) -> bytes:
     return json.dumps({name: value for name, value in body.items() if value not in (None, [])}).encode()
 
 
-def problem_response(error: PlatformError, request_id: str | None) -> Response:
+def answer_to(error: PlatformError, scope: Mapping[str, Any], forms: Mapping[str, ErrorForm]) -> ErrorAnswer:
+    """The error as the clients of this path read it: a problem, unless their protocol has a form of its own."""
+    for prefix, form in forms.items():
+        if scope["path"].startswith(prefix):
+            return form(error)
+    return ErrorAnswer(error.status, MEDIA_TYPE, problem_bytes(error, request_id_of(scope)))
+
+
+def problem_response(error: PlatformError, request: Request) -> Response:
     """A whole response."""
-    return Response(problem_bytes(error, request_id), error.status, error.headers, MEDIA_TYPE)
+    answer = answer_to(error, request.scope, request.app.state.error_forms)
+    return Response(answer.body, answer.status, error.headers, answer.media_type)
 
 
 def install(app: FastAPI) -> None:
@@ -77,7 +87,7 @@ async def _platform_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PlatformError)  # noqa: S101  # the handler is registered for this type alone
     if error.status >= 500:
         log.warning("request.failed", code=error.code, detail=error.detail, cause=repr(error.__cause__))
-    return problem_response(error, request_id_of(request.scope))
+    return problem_response(error, request)
 
 
 async def _gone(_: Request, __: Exception) -> Response:
@@ -87,12 +97,12 @@ async def _gone(_: Request, __: Exception) -> Response:
 
 async def _unforeseen(request: Request, _: Exception) -> Response:
     """Anything else. The framework raises it on after this answer, so that the edge logs it."""
-    return problem_response(InternalError(UNFORESEEN, hint=UNFORESEEN_HINT), request_id_of(request.scope))
+    return problem_response(InternalError(UNFORESEEN, hint=UNFORESEEN_HINT), request)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # see above
-    return problem_response(from_validation(error.errors()), request_id_of(request.scope))
+    return problem_response(from_validation(error.errors()), request)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -107,7 +117,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         problem = MethodNotAllowed(f"{request.method} is not possible at {path[:200]!r}.", headers=headers)
     else:
         problem = MalformedRequest(str(error.detail), headers=error.headers or {})
-    return problem_response(problem, request_id_of(request.scope))
+    return problem_response(problem, request)
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]]) -> InvalidInput:

@@ -9,10 +9,11 @@ from fastapi import APIRouter
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from mlops_platform.core.errors import ContentTooLarge
+from mlops_platform.core.errors import ContentTooLarge, PlatformError
 from mlops_platform.core.identity import Permission, Principal
 from mlops_platform.core.work.duties import Duty
 from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.core.work.unit import UnitOfWork
 
 JSON_HEADERS = ((b"content-type", b"application/json"),)
 
@@ -72,6 +73,20 @@ class HotRoute:
     handle: HotHandler
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An error as it goes out."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+ErrorForm = Callable[[PlatformError], ErrorAnswer]
+"""How errors are written for clients that do not know problem+json."""
+
+
+Reset = Callable[[UnitOfWork, Runtime], Awaitable[dict[str, int]]]
 ServiceState = Callable[[Runtime], AbstractAsyncContextManager[Any]]
 
 
@@ -88,3 +103,9 @@ class Service:
     # What the service keeps in memory between requests (snapshots, batchers); `request.app.state.service` holds it.
     state: ServiceState | None = None
     dependencies: Mapping[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
+    # Removes what the service holds of the project of this change, in its transaction; how many rows, by name.
+    reset: Reset | None = None
+    # By the beginning of the `User-Agent`: clients of another protocol ask `/version` for the one that they know.
+    versions: Mapping[str, str] = field(default_factory=dict)
+    # By the beginning of the path: a protocol of others has errors of its own.
+    error_forms: Mapping[str, ErrorForm] = field(default_factory=dict)

@@ -64,9 +64,13 @@ async def ready(request: Request, response: Response) -> Readiness:
     return Readiness(status="ready" if is_ready else "unavailable", dependencies=dependencies)
 
 
-@router.get("/version", summary="Which version is this?")
-async def show_version(request: Request) -> Version:
+@router.get("/version", summary="Which version is this?", response_model=Version)
+async def show_version(request: Request) -> Version | Response:
     """The version of the platform."""
+    agent = request.headers.get("user-agent", "")
+    for beginning, spoken in request.app.state.versions.items():
+        if agent.startswith(beginning):
+            return Response(spoken, media_type="text/plain")
     return Version(service=request.app.state.name, version=VERSION)
 
 

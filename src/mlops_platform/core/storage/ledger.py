@@ -147,6 +147,11 @@ class BlobLedger:
         )
         await session.execute(insert(blob_references).from_select(["project_id", "holder", "blob_id"], shared))
 
+    async def release_all(self, session: WriteSession, project_id: ProjectId, beginnings: Sequence[str]) -> None:
+        """Let go of all that is held under names with these beginnings."""
+        named = or_(*(blob_references.c.holder.startswith(each, autoescape=True) for each in beginnings))
+        await session.execute(delete(blob_references).where(blob_references.c.project_id == project_id, named))
+
     async def held(self, session: ReadSession, project_id: ProjectId, holder: str) -> StoredBlob | None:
         """The blob that this one holds."""
         row = await session.first(

@@ -1,6 +1,8 @@
 """Parameters: nested objects become dotted keys, each value keeps its type, and none ever changes."""
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -93,6 +95,23 @@ def to_param(key: str, value: Any) -> Param:
             hint="Store what is large as an artifact of the run, and its name or digest as the parameter.",
         )
     return param
+
+
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
+_FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?", re.ASCII)
+
+
+def read_param(key: str, text: str) -> Param:
+    """A parameter from a client that knows texts alone: what reads as a number is one, and its text stays as it is.
+
+    >>> read_param("lr", "1e-3").value, read_param("lr", "1e-3").text, read_param("version", "007").value
+    (0.001, '1e-3', '007')
+    """
+    if _INTEGER.fullmatch(text) and text != "-0":
+        return Param(key, ParamKind.INT, text, float(text))
+    if len(text) < 40 and _FRACTION.fullmatch(text) and math.isfinite(float(text)):
+        return Param(key, ParamKind.FLOAT, text, float(text))
+    return Param(key, ParamKind.STRING, text)
 
 
 def changed(existing: Mapping[str, Param], given: list[Param]) -> list[tuple[Param, Param]]:

@@ -14,6 +14,9 @@ from mlops_platform.tracking.domain.keys import make_key
 METRICS = "metrics"
 PARAMS = "params"
 TAGS = "tags"
+DATASETS = "datasets"
+AS_TEXT = "text"
+"""A parameter's text, where an order is by texts even of those that are numbers."""
 BEST = "best"
 SUMMARIES = ("last", "min", "max", "mean", "count", BEST)
 

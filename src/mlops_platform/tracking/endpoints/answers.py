@@ -12,6 +12,7 @@ def to_experiment(row: Record) -> Experiment:
     counts = {RunStatus(status): count for status, count in (row.runs or {}).items() if count}
     return Experiment(
         id=row.id,
+        number=row.number,
         name=row.name,
         description=row.description,
         tags=row.tags,

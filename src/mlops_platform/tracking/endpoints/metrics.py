@@ -18,7 +18,7 @@ from mlops_platform.core.identity import Principal
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.domain.ids import is_id
 from mlops_platform.tracking.domain.keys import read_key
-from mlops_platform.tracking.domain.points import read_points
+from mlops_platform.tracking.domain.points import Points, read_points
 from mlops_platform.tracking.endpoints.answers import to_metric, to_point
 from mlops_platform.tracking.endpoints.places import LONG, SHORT, Place, RunPlace, on_run
 from mlops_platform.tracking.errors import MetricNotFound, RunDeleted, RunNotFound
@@ -93,10 +93,17 @@ async def _accept(
     place: RunPlace, body: Any, principal: Principal, runtime: Runtime, ingest: MetricIngest
 ) -> MetricsAccepted:
     points = read_points(body, now=runtime.clock.now())
+    stored = await store_points(place, points, principal, runtime, ingest)
+    return MetricsAccepted(accepted=len(points), stored=stored, duplicates=len(points) - stored)
+
+
+async def store_points(
+    place: RunPlace, points: Points, principal: Principal, runtime: Runtime, ingest: MetricIngest
+) -> int:
+    """Store points, whatever wire they came on; how many were new."""
     if principal.name_patterns(EXPERIMENTS_WRITE) is not None:
         await _check_name(place, principal, runtime)
-    stored = await ingest.add(IngestItem(principal.project, place.run_id, place.experiment_id, points))
-    return MetricsAccepted(accepted=len(points), stored=stored, duplicates=len(points) - stored)
+    return await ingest.add(IngestItem(principal.project, place.run_id, place.experiment_id, points))
 
 
 async def _check_name(place: RunPlace, principal: Principal, runtime: Runtime) -> None:

@@ -46,8 +46,17 @@ from mlops_platform.core.query.tree import (
     Value,
 )
 from mlops_platform.tracking.domain.ids import is_id
-from mlops_platform.tracking.domain.search import BEST, METRICS, PARAMS, TAGS, metric_key
-from mlops_platform.tracking.tables import SORTED_LENGTH, run_metrics, run_params, run_tags, runs
+from mlops_platform.tracking.domain.search import BEST, DATASETS, METRICS, PARAMS, TAGS, metric_key
+from mlops_platform.tracking.tables import (
+    SORTED_LENGTH,
+    datasets,
+    experiments,
+    run_inputs,
+    run_metrics,
+    run_params,
+    run_tags,
+    runs,
+)
 
 NAN = math.nan
 SUMMARY_COLUMNS = {"last": "last_value", "min": "min_value", "max": "max_value", "count": "count"}
@@ -68,8 +77,17 @@ ATTRIBUTES: Mapping[str, Column] = {
     "parent_run_id": runs.c.parent_run_id,
     "experiment_id": runs.c.experiment_id,
     "group": runs.c.group_name,
+    "artifact_uri": select(
+        func.coalesce(experiments.c.artifact_location, func.concat("mlflow-artifacts:/", experiments.c.number))
+        + literal("/")
+        + func.replace(cast(runs.c.id, Text), "-", "")
+        + literal("/artifacts")
+    )
+    .where(experiments.c.id == runs.c.experiment_id)
+    .correlate(runs)
+    .scalar_subquery(),
 }
-NEVER_NULL = frozenset({"run_id", "run_name", "status", "created_at", "updated_at", "experiment_id"})
+NEVER_NULL = frozenset({"run_id", "run_name", "status", "created_at", "updated_at", "experiment_id", "artifact_uri"})
 IDS = frozenset({"run_id", "parent_run_id", "experiment_id"})
 OPERATORS: Mapping[Comparator, Callable[[Any, Any], Any]] = {
     Comparator.EQ: operator.eq,
@@ -199,6 +217,8 @@ def _leaf(leaf: Leaf, scope: Scope) -> Condition:
         return not_(_leaf(IsNull(leaf.field, negated=True), scope))
     if leaf.field.collection is None:
         return _on_attribute(leaf)
+    if leaf.field.collection == DATASETS:
+        return _on_dataset(leaf, scope)
     place = scope.place_of(leaf.field)
     if place in scope.joined:
         table = scope.joined[place]
@@ -215,6 +235,16 @@ def _best(goals: Mapping[str, str], table: FromClause) -> Column:
             (table.c.experiment_id.in_([id_ for id_, goal in goals.items() if goal == wanted]), column)
             for wanted, column in columns
         )
+    )
+
+
+def _on_dataset(leaf: Leaf, scope: Scope) -> Condition:
+    """Any of the datasets that the run read."""
+    read, data = run_inputs.alias(), datasets.alias()
+    column = read.c.context if leaf.field.name == "context" else data.c[leaf.field.name]
+    matches = column.is_not(None) if isinstance(leaf, IsNull) else _on_value(leaf, column)
+    return exists().where(
+        read.c.project_id == scope.principal.project, read.c.run_id == runs.c.id, read.c.dataset_id == data.c.id, matches
     )
 
 

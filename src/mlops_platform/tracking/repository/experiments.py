@@ -1,7 +1,7 @@
 """Statements on experiments."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, insert, or_, select, update
@@ -12,11 +12,18 @@ from mlops_platform.contracts.tracking import DeletedFilter
 from mlops_platform.core.auth.visibility import in_project, names_allowed, visible_to
 from mlops_platform.core.db.session import ReadSession, Record, WriteSession, violated_constraint
 from mlops_platform.core.identity import Permission, Principal
+from mlops_platform.core.query.tree import Expression, Field, Order
 from mlops_platform.tracking.repository.keyset import beyond
+from mlops_platform.tracking.repository.listing import Listing
 from mlops_platform.tracking.tables import experiments, run_counts
 
 EXPERIMENTS_READ = Permission("experiments:read")
 LIVE_NAME = "experiments_live_name_key"
+# Two that are both called Default, made at once, would both be number 0.
+UNIQUE = {LIVE_NAME, "experiments_number_key"}
+COLUMNS = {name: experiments.c[name] for name in ("name", "number", "created_at", "updated_at")}
+NEWEST = Order(Field("created_at"), descending=True)
+BY_NUMBER = Order(Field("number"))
 SHARDS = 8
 
 
@@ -42,6 +49,47 @@ class ExperimentReader:
     async def experiment(self, experiment_id: str) -> Record | None:
         """One experiment, deleted or not, with the counts of its runs."""
         return await self._session.first(self._counted().where(experiments.c.id == experiment_id))
+
+    async def numbered(self, number: int) -> Record | None:
+        """The experiment with this number, deleted or not."""
+        statement = visible_to(self._principal, experiments).where(experiments.c.number == number)
+        return await self._session.first(statement.where(readable(self._principal)))
+
+    async def named(self, name: str) -> Record | None:
+        """The live experiment of this name, else the one of this name that was deleted last."""
+        statement = visible_to(self._principal, experiments).where(experiments.c.name == name)
+        newest = (experiments.c.deleted_at.desc().nulls_first(), experiments.c.id.desc())
+        return await self._session.first(statement.where(readable(self._principal)).order_by(*newest).limit(1))
+
+    async def of_numbers(self, numbers: Sequence[int]) -> Sequence[Record]:
+        """Those of these that there are, deleted or not."""
+        statement = visible_to(self._principal, experiments).where(experiments.c.number.in_(numbers))
+        return await self._session.all(statement.where(readable(self._principal)))
+
+    async def of_ids(self, ids: Collection[str]) -> dict[str, Record]:
+        """The experiments with these ids."""
+        statement = visible_to(self._principal, experiments).where(experiments.c.id.in_(ids))
+        return {row.id: row for row in await self._session.all(statement.where(readable(self._principal)))}
+
+    async def search(
+        self,
+        tree: Expression | None,
+        order: Sequence[Order],
+        *,
+        deleted: DeletedFilter,
+        limit: int,
+        after: Sequence[Any] | None = None,
+    ) -> Sequence[Record]:
+        """Experiments by a filter; without an order the newest first."""
+        listing = Listing(COLUMNS, tags=experiments.c.tags)
+        statement = visible_to(self._principal, experiments).where(readable(self._principal), listing.condition(tree))
+        match deleted:
+            case DeletedFilter.EXCLUDE:
+                statement = statement.where(experiments.c.deleted_at.is_(None))
+            case DeletedFilter.ONLY:
+                statement = statement.where(experiments.c.deleted_at.is_not(None))
+        keys = (*order, *(() if order else (NEWEST,)), BY_NUMBER)
+        return await self._session.all(listing.page(statement, keys, limit=limit, after=after))
 
     async def experiments(
         self,
@@ -144,7 +192,7 @@ class ExperimentRepository(ExperimentReader):
             async with self._session.savepoint():
                 await self._session.execute(statement)
         except IntegrityError as error:
-            if violated_constraint(error) == LIVE_NAME:
+            if violated_constraint(error) in UNIQUE:
                 return False
             raise
         return True

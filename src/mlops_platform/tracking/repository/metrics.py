@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, and_, bindparam, select, text, tuple_
+from sqlalchemy import Row, Select, Text, and_, bindparam, func, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from mlops_platform.core.auth.visibility import in_project, visible_to
@@ -220,9 +220,41 @@ async def history(
 ) -> Sequence[Row[Any]]:
     """Points of the given keys in the order (key, step, timestamp, value), after the given place."""
     place = (metric_points.c.key_id, metric_points.c.step, metric_points.c.timestamp, metric_points.c.value)
-    statement = visible_to(principal, metric_points).where(
-        and_(metric_points.c.run_id == run_id, metric_points.c.key_id.in_(ids))
+    statement = (
+        visible_to(principal, metric_points)
+        .with_only_columns(*place)  # of a hundred thousand rows each column costs
+        .where(and_(metric_points.c.run_id == run_id, metric_points.c.key_id.in_(ids)))
     )
     if after is not None:
         statement = statement.where(beyond(place, after))
     return await session.all(statement.order_by(*place).limit(limit))
+
+
+async def sampled(
+    session: ReadSession,
+    principal: Principal,
+    run_ids: Sequence[str],
+    ids: Sequence[int],
+    *,
+    most: int,
+    steps: tuple[int, int] | None = None,
+) -> Sequence[Row[Any]]:
+    """At most so many points of each run, evenly spread over its points, the first and the last among them."""
+    place = (metric_points.c.step, metric_points.c.timestamp, metric_points.c.value)
+    within = visible_to(principal, metric_points).where(
+        metric_points.c.run_id.in_(run_ids), metric_points.c.key_id.in_(ids)
+    )
+    if steps is not None:
+        within = within.where(metric_points.c.step.between(*steps))
+    numbered = within.add_columns(
+        func.row_number().over(partition_by=metric_points.c.run_id, order_by=place).label("number"),
+        func.count().over(partition_by=metric_points.c.run_id).label("total"),
+    ).subquery()
+    number, total = numbered.c.number - 1, func.greatest(numbered.c.total - 1, 1)
+    chosen = or_(numbered.c.total <= most, number == 0)
+    if most > 1:
+        # A point is chosen where its share of the way passes the next of `most - 1` equal parts.
+        parts = most - 1
+        chosen = or_(chosen, number * parts // total > (number - 1) * parts // total)
+    statement = select(numbered).where(chosen)
+    return await session.all(statement.order_by(*(numbered.c[name] for name in ("run_id", "step", "timestamp", "value"))))

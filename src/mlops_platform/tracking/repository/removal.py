@@ -14,9 +14,19 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, UUID
 from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, Record, WriteSession
 from mlops_platform.core.identity import Principal
-from mlops_platform.tracking.repository.artifacts import holder
+from mlops_platform.tracking.repository.artifacts import MODELS, holder
 from mlops_platform.tracking.repository.transfer import MOVED, Transfer, remember
-from mlops_platform.tracking.tables import METADATA, experiments, run_artifacts, run_chores, run_metrics, runs
+from mlops_platform.tracking.tables import (
+    METADATA,
+    experiments,
+    logged_model_artifacts,
+    logged_model_metrics,
+    logged_models,
+    run_artifacts,
+    run_chores,
+    run_metrics,
+    runs,
+)
 
 PURGED = "purged"
 SETTLED_AFTER = timedelta(minutes=2)
@@ -52,18 +62,26 @@ class Removal:
         await Transfer(self._session, self._principal).forget_baselines(run_ids)
         orphans = in_project(self._principal, runs) & runs.c.parent_run_id.in_(run_ids)
         await self._session.execute(update(runs).where(orphans).values(parent_run_id=None))
+        linked = in_project(self._principal, logged_model_metrics) & logged_model_metrics.c.run_id.in_(run_ids)
+        await self._session.execute(delete(logged_model_metrics).where(linked))
         summaries = in_project(self._principal, run_metrics) & run_metrics.c.run_id.in_(run_ids)
         await self._session.execute(delete(run_metrics).where(summaries))
         await self._session.execute(delete(runs).where(in_project(self._principal, runs), runs.c.id.in_(run_ids)))
         await remember(self._session, self._principal, run_ids, PURGED, now)
         return [holder(row.run_id, row.path) for row in gone], sum(row.size for row in gone)
 
-    async def experiment(self, experiment_id: str) -> None:
-        """Remove an experiment that has no runs any more."""
+    async def experiment(self, experiment_id: str) -> list[str]:
+        """Remove an experiment that has no runs any more; the holders of what its logged models are made of."""
+        its = in_project(self._principal, logged_models) & (logged_models.c.experiment_id == experiment_id)
+        files = in_project(self._principal, logged_model_artifacts) & logged_model_artifacts.c.model_id.in_(
+            select(logged_models.c.id).where(its)
+        )
+        gone = await self._session.all(delete(logged_model_artifacts).where(files).returning(*logged_model_artifacts.c))
         for table, column in _referring(experiments):
             await self._session.execute(delete(table).where(in_project(self._principal, table), column == experiment_id))
         mine = in_project(self._principal, experiments)
         await self._session.execute(delete(experiments).where(mine, experiments.c.id == experiment_id))
+        return [MODELS.holder(row.model_id, row.path) for row in gone]
 
 
 async def contents(session: ReadSession, principal: Principal, experiment_id: str) -> Record | None:

@@ -27,6 +27,15 @@ class RunData:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class RunRows:
+    """The same as rows, by run: with the texts of parameters, and the steps and times of metrics."""
+
+    params: dict[str, list[Record]] = field(default_factory=dict)
+    tags: dict[str, list[Record]] = field(default_factory=dict)
+    metrics: dict[str, list[Record]] = field(default_factory=dict)
+
+
 class RunReader:
     """Reads: everything starts from what the principal may see."""
 
@@ -70,6 +79,19 @@ class RunReader:
             statement = statement.where(runs.c.id > after)
         return await self._session.all(statement.order_by(runs.c.id).limit(limit))
 
+    async def rows(self, run_ids: Collection[str]) -> RunRows:
+        """What hangs on these runs, as it is kept."""
+        found = RunRows()
+        if not run_ids:
+            return found
+        for row in await self._those(run_params, run_ids, None):
+            found.params.setdefault(row.run_id, []).append(row)
+        for row in await self._those(run_tags, run_ids, None):
+            found.tags.setdefault(row.run_id, []).append(row)
+        for row in await self._last_metrics(run_ids, None):
+            found.metrics.setdefault(row.run_id, []).append(row)
+        return found
+
     async def params(self, run_id: str, keys: Collection[str]) -> dict[str, Param]:
         """Those parameters that the run has."""
         rows = await self._session.all(
@@ -104,7 +126,10 @@ class RunReader:
             visible_to(self._principal, runs)
             .join(experiments, experiments.c.id == runs.c.experiment_id)
             .add_columns(
-                experiments.c.name.label("experiment_name"), experiments.c.deleted_at.label("experiment_deleted_at")
+                experiments.c.name.label("experiment_name"),
+                experiments.c.deleted_at.label("experiment_deleted_at"),
+                experiments.c.number.label("experiment_number"),
+                experiments.c.artifact_location.label("artifact_location"),
             )
             .where(readable(self._principal))
         )

@@ -31,7 +31,7 @@ from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession
 from mlops_platform.core.identity import Principal
 from mlops_platform.core.query.tree import Field, Order
-from mlops_platform.tracking.domain.search import METRICS, PARAMS, Question, metric_key
+from mlops_platform.tracking.domain.search import AS_TEXT, METRICS, PARAMS, Question, metric_key
 from mlops_platform.tracking.repository.conditions import ATTRIBUTES, NAN, NEVER_NULL, TABLES, Scope, condition, value_of
 from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, current, readable
 from mlops_platform.tracking.repository.keyset import beyond
@@ -69,6 +69,8 @@ class Search:
     experiment_ids: tuple[str, ...] = ()
     goals: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     deleted: DeletedFilter = DeletedFilter.EXCLUDE
+    # Experiments whose runs all count as deleted, whatever is said of each.
+    deleted_experiments: tuple[str, ...] = ()
 
 
 async def find(
@@ -103,7 +105,13 @@ def _sections(order: tuple[Order, ...], scope: Scope) -> tuple[int, ...]:
         return (VALUES,) if field.name in NEVER_NULL else (VALUES, ABSENT)
     if field.collection == METRICS and metric_key(field) not in scope.key_ids:
         return (ABSENT,)
-    return (VALUES, SPECIALS, ABSENT) if field.collection in {METRICS, PARAMS} else (VALUES, ABSENT)
+    has_specials = field.collection == METRICS or _is_typed(field)
+    return (VALUES, SPECIALS, ABSENT) if has_specials else (VALUES, ABSENT)
+
+
+def _is_typed(field: Field) -> bool:
+    """A parameter whose numbers come first, in their order, and then its texts."""
+    return field.collection == PARAMS and field.summary != AS_TEXT
 
 
 class _Key:
@@ -122,7 +130,7 @@ class _Key:
         """The section of a row, when the key is not the first."""
         if self.table is None:
             return case((ATTRIBUTES[self.field.name].is_(None), ABSENT), else_=VALUES)
-        if self.field.collection == PARAMS:
+        if _is_typed(self.field):
             return case((self.table.c.key.is_(None), ABSENT), (self.table.c.number.is_(None), SPECIALS), else_=VALUES)
         value = value_of(self.field, self.table, self.scope)
         if self.field.collection == METRICS:
@@ -131,11 +139,11 @@ class _Key:
 
     def value(self, section: int) -> Column | None:
         """What a section is ordered by; None when all of it is alike."""
-        if section == ABSENT or (section == SPECIALS and self.field.collection != PARAMS):
+        if section == ABSENT or (section == SPECIALS and not _is_typed(self.field)):
             return None
         if self.table is None:
             return _attribute(self.field)
-        if self.field.collection == PARAMS:
+        if _is_typed(self.field):
             return self.table.c.number if section == VALUES else self._param_text(self.table)
         value = value_of(self.field, self.table, self.scope)
         return value if self.field.collection == METRICS else func.left(value, SORTED_LENGTH)
@@ -152,7 +160,7 @@ class _Key:
             if self.field.name in NEVER_NULL:
                 return true()
             return column.is_(None) if section == ABSENT else column.is_not(None)
-        if self.field.collection == PARAMS:
+        if _is_typed(self.field):
             return self.table.c.number.is_not(None) if section == VALUES else self.table.c.number.is_(None)
         if self.field.collection == METRICS:
             value = value_of(self.field, self.table, self.scope)
@@ -246,7 +254,8 @@ class _Page:
             case DeletedFilter.EXCLUDE:
                 wanted.append(runs.c.deleted_at.is_(None))
             case DeletedFilter.ONLY:
-                wanted.append(runs.c.deleted_at.is_not(None))
+                gone = runs.c.experiment_id.in_(self.search.deleted_experiments)
+                wanted.append(or_(runs.c.deleted_at.is_not(None), gone))
         if self.keys:
             wanted.append(self._in_section(self.keys[0], experiment))
         return wanted

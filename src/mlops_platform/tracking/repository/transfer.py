@@ -17,6 +17,7 @@ from mlops_platform.tracking.tables import (
     metric_points,
     run_artifacts,
     run_chores,
+    run_inputs,
     run_metrics,
     run_params,
     run_tags,
@@ -25,7 +26,7 @@ from mlops_platform.tracking.tables import (
 
 MOVED = "moved"
 # Everything that repeats the experiment of its run, so that one index serves a filter and an order.
-_REPEATING = (run_params, run_tags, run_metrics)
+_REPEATING = (run_params, run_tags, run_metrics, run_inputs)
 
 
 class Transfer:
@@ -79,7 +80,7 @@ class Transfer:
     async def copy(self, old: str, new: str, experiment_id: str, *, with_metrics: bool) -> None:
         """Copy what hangs on a run to one that was just made. Points and their summaries are of one snapshot."""
         replaced: dict[str, Any] = {"run_id": new, "experiment_id": experiment_id}
-        for table in (run_params, run_tags):
+        for table in (run_params, run_tags, run_inputs):
             await self._session.execute(self._again(table, old, replaced))
         if with_metrics:
             points = self._again(metric_points, old, {"run_id": new}).cte("points")

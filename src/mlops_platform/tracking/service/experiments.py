@@ -21,15 +21,19 @@ class ExperimentTracking:
         self._work = work
         self._experiments = ExperimentRepository(work.session, work.principal)
 
-    async def create(self, new: ExperimentCreate) -> Record:
-        """Make an experiment; its name is unique among the live ones of the project."""
+    async def create(
+        self, new: ExperimentCreate, *, artifact_location: str | None = None, number: int | None = None
+    ) -> Record:
+        """Make an experiment; its name is unique among the live ones of the project. Without a number it gets the next."""
         self._work.principal.require(EXPERIMENTS_WRITE, new.name)
         now = self._work.clock.now()
         experiment_id = new_id()
         values = {
             "id": experiment_id,
             "name": new.name,
+            "number": number,
             "description": new.description,
+            "artifact_location": artifact_location,
             "tags": dict(new.tags),
             "owner": new.owner or self._work.principal.on_behalf_of or self._work.principal.name,
             "retention_days": new.retention_days,
@@ -41,6 +45,20 @@ class ExperimentTracking:
             raise _name_taken(new.name)
         await self._record("experiment.created", experiment_id, after=new.model_dump(mode="json"))
         return await self._found(experiment_id)
+
+    async def ensure_default(self) -> None:
+        """Make the experiment that has the number 0, where a project has none yet."""
+        if await self._experiments.numbered(0) is not None or not self._work.principal.may(EXPERIMENTS_WRITE, "Default"):
+            return
+        for name in ("Default", "Default (0)"):
+            new = ExperimentCreate(name=name)
+            try:
+                await self.create(new, number=0)
+            except ExperimentNameTaken:
+                if await self._experiments.numbered(0) is not None:
+                    return  # made at the same moment by another request
+            else:
+                return
 
     async def update(self, experiment_id: str, change: ExperimentUpdate) -> Record:
         """Rename, describe, tag. The id stays."""

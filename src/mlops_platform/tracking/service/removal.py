@@ -65,12 +65,14 @@ async def remove_outlived(session: WriteSession, ledger: BlobLedger, clock: Cloc
     return len(rows)
 
 
-async def remove_emptied(session: WriteSession) -> int:
+async def remove_emptied(session: WriteSession, ledger: BlobLedger) -> int:
     """Remove purged experiments whose runs are gone. That they go was audited when it was asked."""
     rows = await sql.claim_emptied(session, _EXPERIMENTS_AT_ONCE)
     for row in rows:
         principal = platform_principal(ProjectId(row.project_id))
-        await Removal(session, principal).experiment(row.id)
+        holders = await Removal(session, principal).experiment(row.id)
+        if holders:
+            await ledger.release(session, principal.project, holders)
     return len(rows)
 
 

@@ -126,14 +126,8 @@ class RunTracking:
 
     async def add_params(self, run_id: str, parameters: Mapping[str, Any], *, experiment_id: str | None = None) -> Record:
         """Add parameters: all of them or none. The same value again is fine, another one is a conflict."""
-        params = param_rules.flatten(parameters)
         row = await self._held(run_id, experiment_id)
-        added = await self._runs.add_params(row.experiment_id, run_id, params)
-        await self._refuse_changes(run_id, [param for param in params if param.key not in added])
-        if added:
-            after = {param.key: param.value for param in params if param.key in added}
-            await self._touch(run_id)
-            await self._record("run.params_added", run_id, row.experiment_id, after=after)
+        await self._add_params(row, param_rules.flatten(parameters))
         return await self._found(run_id)
 
     async def change_tags(
@@ -141,11 +135,40 @@ class RunTracking:
     ) -> Record:
         """Set and remove tags."""
         row = await self._held(run_id, experiment_id)
-        await self._runs.change_tags(row.experiment_id, run_id, changes)
-        if changes:
-            await self._touch(run_id)
-            await self._record("run.tags_changed", run_id, row.experiment_id, after=changes)
+        await self._change_tags(row, changes)
         return await self._found(run_id)
+
+    async def describe(
+        self,
+        run_id: str,
+        *,
+        params: Sequence[Param] = (),
+        tags: Mapping[str, str | None] | None = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Parameters, tags and what stands on the run itself, in one change: all of it or nothing."""
+        row = await self._held(run_id, None)
+        await self._add_params(row, params)
+        await self._change_tags(row, tags or {})
+        changes = {name: value for name, value in (columns or {}).items() if getattr(row, name) != value}
+        if changes:
+            before = {name: getattr(row, name) for name in changes}
+            await self._runs.change(run_id, {**changes, "updated_at": self._work.clock.now()})
+            await self._record("run.updated", run_id, row.experiment_id, before=before, after=changes)
+
+    async def _add_params(self, row: Record, params: Sequence[Param]) -> None:
+        added = await self._runs.add_params(row.experiment_id, row.id, params)
+        await self._refuse_changes(row.id, [param for param in params if param.key not in added])
+        if added:
+            after = {param.key: param.value for param in params if param.key in added}
+            await self._touch(row.id)
+            await self._record("run.params_added", row.id, row.experiment_id, after=after)
+
+    async def _change_tags(self, row: Record, changes: Mapping[str, str | None]) -> None:
+        await self._runs.change_tags(row.experiment_id, row.id, changes)
+        if changes:
+            await self._touch(row.id)
+            await self._record("run.tags_changed", row.id, row.experiment_id, after=changes)
 
     async def state_inputs(self, run_id: str, inputs: Sequence[str], *, experiment_id: str | None = None) -> str:
         """State what a run read, for the lineage graph; the run's URN."""
@@ -190,11 +213,7 @@ class RunTracking:
             return
         existing = await self._runs.params(run_id, [param.key for param in params])
         for old, new in param_rules.changed(existing, params):
-            raise ParamChanged(
-                f"The parameter {old.key!r} of run {run_id!r} is {_short(old)} and cannot become {_short(new)}: "
-                "parameters do not change. Nothing of this request was kept.",
-                hint="Log a corrected value under another key, as a tag, or in a new run.",
-            )
+            raise ParamChanged.of(run_id, old, new)
 
     async def _move_count(self, row: Record, status: str) -> None:
         if status != row.status:
@@ -245,7 +264,3 @@ class RunTracking:
         status = (after or {}).get("status")
         data = {"run_id": run_id, "experiment_id": experiment_id, **({"status": status} if status else {})}
         await self._work.emit(action, resource, data)
-
-
-def _short(param: Param) -> str:
-    return f"{param.text[:200]!r}" if param.kind is param_rules.ParamKind.STRING else param.text[:200]

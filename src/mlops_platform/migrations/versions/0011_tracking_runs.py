@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0010_tracking_runs"
-down_revision = "0009_tracking_metrics"
+revision = "0011_tracking_runs"
+down_revision = "0010_tracking_mlflow"
 branch_labels = None
 depends_on = None
 
