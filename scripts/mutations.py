@@ -37,6 +37,8 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }
 # Calls of which every argument is a condition: leaving one out widens what they let through.
 _CONDITIONS = frozenset({"where", "and_", "or_"})
+# Calls whose arguments are names for the inside alone.
+_NAMING = frozenset({"NewType", "cte", "label", "subquery", "alias"})
 # What only people read. A message may be put better without a test that fails.
 _WORDS = frozenset({"message", "hint", "reason", "detail", "name"})
 _LONGEST = 90
@@ -100,7 +102,8 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
         return
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "NewType":
+    if isinstance(node, ast.Call) and _called(node) in _NAMING:
+        yield node.func
         return
     skipped = {"annotation", "returns", "decorator_list", "bases", "keywords" if isinstance(node, ast.ClassDef) else ""}
     for field, value in ast.iter_fields(node):
@@ -189,9 +192,12 @@ def _assign(node: ast.Assign) -> Iterator[ast.stmt]:
         yield ast.Pass()
 
 
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
 def _call(node: ast.Call) -> Iterator[ast.expr]:
-    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    if called in _CONDITIONS:
+    if _called(node) in _CONDITIONS:
         for i in range(len(node.args)):
             yield ast.Call(node.func, [*node.args[:i], *node.args[i + 1 :]], node.keywords)
 

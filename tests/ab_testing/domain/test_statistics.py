@@ -157,6 +157,10 @@ class TestWithZeros:
         if len(everything) > 1:
             assert padded.variance == pytest.approx(float(everything.var(ddof=1)), rel=1e-6, abs=1e-6)
 
+    def test_one_unit_alone_has_no_variance(self):
+        assert statistics.with_zeros(1, Sample(1, 3.0, 0.0)) == Sample(1, 3.0, 0.0)
+        assert statistics.with_zeros(1, Sample(0, 0.0, 0.0)) == Sample(1, 0.0, 0.0)
+
     def test_nobody_is_an_empty_sample(self):
         assert statistics.with_zeros(0, Sample(0, 0.0, 0.0)) == Sample(0, 0.0, 0.0)
 

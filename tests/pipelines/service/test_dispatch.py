@@ -208,6 +208,21 @@ class TestFrozenTransaction:
         with pytest.raises(DependencyUnavailable):
             await fall_silent()
 
+    async def test_the_limit_of_silence_ends_with_its_transaction(self, ada, runtime):
+        """A connection goes back to the pool for requests that may take their time."""
+
+        async def limits() -> set[str]:
+            found = set()
+            for _ in range(20):
+                async with runtime.database.write() as session:
+                    found.add(await session.scalar(text("SHOW idle_in_transaction_session_timeout")))
+            return found
+
+        before = await limits()
+        for _ in range(20):
+            await Dispatcher(runtime, 60.0, Random(0)).renew(new_id(), [(new_id(), 1)])
+        assert await limits() == before
+
 
 class TestClaim:
     async def test_only_what_fits_together_is_taken(self, ada, runtime):
@@ -220,6 +235,7 @@ class TestClaim:
         needs = {"memory_mb": 40, "cpus": 2, "gpus": 1}
         await a_run(ada, *(a_task(f"t{n}", value=n, resources=needs) for n in range(3)))
         assert len(await Paper(runtime).claim(slots=3, memory_mb=80, cpus=4.0, gpus=2)) == 2
+        assert len(await Paper(runtime).claim(slots=3, memory_mb=40, cpus=2.0, gpus=1)) == 1
 
     @pytest.mark.parametrize("scarce", [{"memory_mb": 79}, {"cpus": 3.5}, {"gpus": 1}])
     async def test_each_resource_bounds_what_is_taken_together(self, ada, runtime, scarce):
