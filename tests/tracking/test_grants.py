@@ -27,6 +27,7 @@ _ON_RUN: dict[tuple[str, str], Any] = {
     ("POST", "/tags"): {"tags": {"a": "b"}},
     ("POST", "/inputs"): {"inputs": ["urn:mlops:PROJECT:model:m"]},
     ("POST", "/metrics"): {"loss": 2},
+    ("POST", "/metrics/truncate"): {"from_step": 0},
     ("GET", "/metrics"): None,
     ("GET", "/metric-points"): None,
     ("GET", "/metrics/{key}"): None,
@@ -42,6 +43,9 @@ _ON_EXPERIMENT: dict[tuple[str, str], Any] = {
     ("POST", "/restore"): None,
     ("GET", "/runs"): None,
     ("POST", "/runs"): {},
+    ("GET", "/metric-goals"): None,
+    ("PUT", "/metrics/{key}/goal"): {"goal": "minimize"},
+    ("DELETE", "/metrics/{key}/goal"): None,
 }
 ROUTES = {(method, form + suffix): body for form in (RUN, LONG) for (method, suffix), body in _ON_RUN.items()}
 ROUTES |= {(method, EXPERIMENT + suffix): body for (method, suffix), body in _ON_EXPERIMENT.items()}
@@ -66,7 +70,7 @@ class Hidden:
         return (await caller.http.request(method, url, **({} if body is None else options))).status_code
 
     async def everything(self) -> list[Any]:
-        urls = [f"{EXPERIMENT}", f"{EXPERIMENT}/runs", f"{RUN}/metrics", f"{RUN}/artifacts"]
+        urls = [f"{EXPERIMENT}", f"{EXPERIMENT}/runs", f"{EXPERIMENT}/metric-goals", f"{RUN}/metrics", f"{RUN}/artifacts"]
         asked = [url.format(experiment_id=self.experiment_id, run_id=self.run_id) for url in urls]
         return [(await self.owner.http.get(url)).json() for url in asked]
 
@@ -108,3 +112,10 @@ async def test_who_may_only_read_a_name_may_not_change_it(platform, hidden, meth
         await access.grant(principal_id, hidden.owner.project, Role.ADMIN, pattern="red/*")
     assert await hidden.ask(reader, method, route) == 403
     assert await hidden.everything() == before
+
+
+async def test_series_leave_out_what_a_grant_does_not_name(platform, hidden):
+    limited = await platform.caller(SERVICE, Role.ADMIN, project=hidden.owner.project, pattern="red/*")
+    body = {"runs": [hidden.run_id], "keys": ["loss"]}
+    assert (await limited.http.post("/api/series", json=body)).json() == {"items": []}
+    assert len((await hidden.owner.http.post("/api/series", json=body)).json()["items"]) == 1
