@@ -11,7 +11,7 @@ import uvicorn
 from mlops_platform.server.catalog import BY_NAME
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process is pytest's."""
 
     @contextlib.contextmanager
@@ -23,7 +23,7 @@ class _Server(uvicorn.Server):
 async def serving(apps: Mapping[str, Any]) -> AsyncIterator[dict[str, str]]:
     """Each app on a free port of this machine; the addresses by the short names that clients use."""
     servers = {
-        name: _Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None, access_log=False))
+        name: Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None, access_log=False))
         for name, app in apps.items()
     }
     tasks = [asyncio.create_task(server.serve()) for server in servers.values()]

@@ -2,8 +2,11 @@ import asyncio
 import hashlib
 
 import pytest
+from sqlalchemy import func, select
 
+from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.identity import Role
+from mlops_platform.tracking.repository.artifacts import ArtifactReader
 from tests.conftest import Caller, Platform
 from tests.factories.tracking import a_run, an_experiment
 
@@ -35,6 +38,14 @@ async def listing(caller, run_id, path=""):
     return [(entry["path"], entry["is_folder"], entry["size"]) for entry in page["items"]]
 
 
+async def downloads(platform, caller):
+    """How many stand in the audit."""
+    async with platform.runtime.database.read() as session:
+        found = select(func.count()).select_from(audit_entries)
+        where = (audit_entries.c.project_id == caller.project, audit_entries.c.action == "run.artifact_downloaded")
+        return await session.scalar(found.where(*where))
+
+
 class TestArtifacts:
     async def test_what_is_stored_comes_back_byte_for_byte(self, ada, run):
         content = bytes(range(256)) * 1000
@@ -44,7 +55,8 @@ class TestArtifacts:
         assert response.content == content
         assert response.headers["content-type"] == "application/x-thing"
         assert response.headers["x-checksum-sha256"] == stored["sha256"]
-        assert response.headers["content-disposition"] == "attachment; filename*=UTF-8''weights.bin"
+        assert response.headers["content-disposition"].startswith('attachment; filename="weights.bin"')
+        assert response.headers["x-content-type-options"] == "nosniff"
 
     async def test_a_range_gives_those_bytes(self, ada, run):
         content = bytes(range(256)) * 1000
@@ -55,10 +67,38 @@ class TestArtifacts:
         response = await ada.http.get(url(run, "a"), headers={"Range": "bytes=999999-"})
         assert response.status_code == 416
 
-    async def test_an_unchanged_file_is_not_sent_again(self, ada, run):
+    async def test_an_unchanged_file_is_not_sent_again(self, ada, run, platform):
         await put(ada, run, "a")
         tag = (await ada.http.get(url(run, "a"))).headers["etag"]
-        assert (await ada.http.get(url(run, "a"), headers={"If-None-Match": tag})).status_code == 304
+        for given in (tag, f"W/{tag}", f'"other", {tag}'):
+            assert (await ada.http.get(url(run, "a"), headers={"If-None-Match": given})).status_code == 304
+        assert await downloads(platform, ada) == 1
+
+    async def test_each_download_is_audited(self, ada, run, platform):
+        await put(ada, run, "a")
+        for _ in range(2):
+            await ada.http.get(url(run, "a"))
+        assert await downloads(platform, ada) == 2
+
+    async def test_a_file_that_is_replaced_during_a_read_is_described_as_what_is_sent(self, ada, run, monkeypatch):
+        await put(ada, run, "a", b"one")
+        read = ArtifactReader.artifact
+
+        async def read_and_replaced(reader, path):
+            row = await read(reader, path)
+            monkeypatch.undo()
+            await put(ada, run, "a", b"the second")
+            return row
+
+        monkeypatch.setattr(ArtifactReader, "artifact", read_and_replaced)
+        response = await ada.http.get(url(run, "a"))
+        assert response.headers["x-checksum-sha256"] == hashlib.sha256(response.content).hexdigest()
+        assert response.headers["etag"] == f'"{response.headers["x-checksum-sha256"]}"'
+
+    async def test_a_part_of_another_content_than_the_client_has_is_the_whole(self, ada, run):
+        await put(ada, run, "a", b"0123456789")
+        response = await ada.http.get(url(run, "a"), headers={"Range": "bytes=5-", "If-Range": '"other"'})
+        assert (response.status_code, response.content) == (200, b"0123456789")
 
     async def test_a_second_upload_replaces_the_first(self, ada, run):
         await put(ada, run, "a", b"one")
@@ -159,6 +199,10 @@ class TestArtifacts:
         response = await ada.http.put(url(run, "a"), content=breaks())
         assert response.status_code >= 400
         assert await listing(ada, run) == []
+
+    async def test_an_encoded_upload_is_refused_since_it_would_be_stored_encoded(self, ada, run):
+        response = await ada.http.put(url(run, "a"), content=b"x", headers={"Content-Encoding": "gzip"})
+        assert response.status_code == 415
 
     async def test_content_that_two_runs_share_outlives_one_of_them(self, ada, run):
         second = await a_run(ada, await an_experiment(ada, "two"))

@@ -151,6 +151,14 @@ class TestLogMetrics:
         response = await ada.http.post(f"/api/runs/{await a_run(ada)}/metrics", content=content, headers=headers)
         assert response.status_code == status
 
+    @pytest.mark.parametrize("as_list", [False, True])
+    async def test_more_points_than_a_request_may_hold_are_refused_in_either_form(self, ada, as_list):
+        run_id = await a_run(ada)
+        body = {f"m{number}": 1 for number in range(10_001)}
+        response = await ada.http.post(f"/api/runs/{run_id}/metrics", json=[body] if as_list else body)
+        assert response.status_code == 413, response.text
+        assert await summary(ada, run_id) == {}
+
     async def test_another_content_type_is_refused(self, ada):
         headers = {"Content-Type": "text/plain"}
         response = await ada.http.post(f"/api/runs/{await a_run(ada)}/metrics", content=b'{"a":1}', headers=headers)

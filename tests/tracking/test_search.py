@@ -3,14 +3,17 @@
 import json
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 
+from mlops_platform.core.http.app import ServiceApp
 from mlops_platform.core.query.parser import parse_filter
 from mlops_platform.core.query.tree import And, Comparator, IsNull, Like, Not, OneOf, Or
+from mlops_platform.tracking.app import SERVICE as TRACKING
 from mlops_platform.tracking.domain.search import RUNS
 from tests.conftest import Caller, Platform
 from tests.factories.tracking import a_run, an_experiment
@@ -337,6 +340,17 @@ class TestOrdering:
             values = [each for at, each in places if at == section]
             assert values == sorted(values, reverse=descending)
 
+    async def test_equal_numbers_of_different_kinds_are_ties_for_the_pages_too(self, platform):
+        ada = await platform.caller(SERVICE)
+        experiment = await an_experiment(ada)
+        for number in (1.0, 1, 1.0, 1):
+            await a_run(ada, experiment, run_name="same", parameters={"lr": number})
+        study = Study(ada, [experiment], [])
+        body = {"order_by": ["run_name", "params.lr"]}
+        whole = await search(study, **body)
+        assert len(whole) == 4
+        assert await search(study, **body, page_size=1) == whole
+
     async def test_ties_go_on_to_the_next_key(self, study):
         runs = {run.id: run for run in study.runs}
         found = [runs[run_id] for run_id in await search(study, order_by=["status DESC", "params.seed DESC"])]
@@ -406,6 +420,17 @@ class TestAnswers:
     )
     async def test_a_bad_search_is_refused(self, study, body):
         assert (await study.caller.http.post("/api/runs/search", json=body)).status_code == 422
+
+    async def test_a_page_is_no_larger_than_the_server_allows(self, study, runtime):
+        settings = runtime.settings.model_copy(update={"max_page_size": 100})
+        app = ServiceApp(TRACKING, replace(runtime, settings=settings))
+        async with app.running():
+            transport = httpx2.ASGITransport(app=app)
+            headers = {"Authorization": f"Bearer {study.caller.key}"}
+            async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+                assert (await client.get("/api/runs")).status_code == 200
+                refused = await client.post("/api/runs/search", json={"page_size": 101})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "page_size")
 
     @pytest.mark.parametrize(
         "bad", [{"order_by": ["run_name", "name DESC"]}, {"fields": ["bogus.x"]}, {"filter": "x" * 10_001}]

@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(64 * 1024**3, ge=1024, description="Largest streamed upload (artifacts).")
     max_ingest_bytes: int = Field(256 * 1024**2, ge=1024, description="Largest Arrow or Parquet body of a feature ingest.")
     max_json_depth: int = Field(32, ge=4, le=200, description="Deepest nesting of a JSON body.")
-    max_page_size: int = Field(1000, ge=1, le=10_000, description="Largest `page_size`; the default page is 100.")
+    max_page_size: int = Field(1000, ge=100, le=10_000, description="Largest `page_size`; the default page is 100.")
     request_timeout_seconds: float = Field(60, gt=0, description="How long a request that is not a stream may take.")
     max_concurrent_requests: int = Field(
         1000, ge=1, description="Requests in flight per service; further ones are shed with 503."

@@ -14,6 +14,7 @@ import asyncpg
 import httpx2
 from sqlalchemy.exc import SQLAlchemyError
 
+from mlops_platform.contracts.platform import Health, Readiness, Whoami
 from mlops_platform.core.db import migrate
 from mlops_platform.core.db.embedded.lock import HomeLock
 from mlops_platform.core.db.embedded.running import running_address
@@ -104,16 +105,17 @@ def _port(settings: Settings, entry: Entry) -> Finding:
     port, name = entry.port(settings), entry.service.name
     try:
         answer = httpx2.get(f"{entry.url(settings)}/ready", timeout=_ANSWER_SECONDS)
-        body = answer.json()
-    except (httpx2.HTTPError, ValueError):
+        readiness = Readiness.model_validate_json(answer.content)
+    except (httpx2.HTTPError, ValueError) as error:
         owner = port_owner(port)
-        if owner is None:
+        if owner is None and isinstance(error, httpx2.ConnectError):
             return Finding(name, f"port {port} is free; nothing answers")
         remedy = f"Stop it, or choose another port with MLOPS_{entry.port_setting.upper()}."
-        return Finding(name, f"port {port} is held by {owner}, which is not this service", remedy, is_wrong=True)
+        found = f"port {port} is held by {owner or 'another process'}, which is not this service"
+        return Finding(name, found, remedy, is_wrong=True)
     if answer.status_code == 200:
         return Finding(name, f"ready at {entry.url(settings)}")
-    missing = ", ".join(f"{name}: {why}" for name, why in body.get("dependencies", {}).items() if why != "ok")
+    missing = ", ".join(f"{name}: {why}" for name, why in readiness.dependencies.items() if why != "ok")
     return Finding(name, f"answers, and is not ready: {missing}", "It recovers by itself once that is back.", is_wrong=True)
 
 
@@ -142,8 +144,8 @@ def _clock(settings: Settings) -> Finding:
     """Tokens, leases and schedules are moments: a wrong clock breaks them in ways that are hard to see."""
     try:
         answer = httpx2.get(f"{CATALOG[0].url(settings)}/health", timeout=_ANSWER_SECONDS)
-        theirs = datetime.fromisoformat(answer.json()["time"])
-    except (httpx2.HTTPError, ValueError, KeyError):
+        theirs = Health.model_validate_json(answer.content).time
+    except (httpx2.HTTPError, ValueError):
         return Finding("clock", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC here; no service to compare with")
     skew = abs((datetime.now(UTC) - theirs).total_seconds())
     if skew > _CLOCK_SKEW_SECONDS:
@@ -159,8 +161,9 @@ def _key(settings: Settings) -> Finding:
     try:
         url = f"{CATALOG[0].url(settings)}/api/platform/whoami"
         answer = httpx2.get(url, headers=headers, timeout=_ANSWER_SECONDS)
-    except httpx2.HTTPError:
+        if answer.status_code != 200:
+            return Finding("API key", f"{path} was refused ({answer.status_code})", "mlops auth key create", is_wrong=True)
+        caller = Whoami.model_validate_json(answer.content)
+    except (httpx2.HTTPError, ValueError):
         return Finding("API key", f"in {path}; no service to try it on")
-    if answer.status_code != 200:
-        return Finding("API key", f"{path} was refused ({answer.status_code})", "mlops auth key create", is_wrong=True)
-    return Finding("API key", f"works, as {answer.json()['principal']!r}")
+    return Finding("API key", f"works, as {caller.principal!r}")

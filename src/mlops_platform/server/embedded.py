@@ -59,7 +59,8 @@ async def _database(settings: Settings) -> AsyncIterator[tuple[str, str]]:
     if settings.database_url is not None:
         yield settings.database_dsn(), settings.database_dsn(owner=True)
         return
-    server = EmbeddedPostgres(settings.home)
+    # The pool of the services; workers, duties and listeners open few beside it.
+    server = EmbeddedPostgres(settings.home, max_connections=max(100, settings.database_pool_size + 50))
     address = await asyncio.to_thread(server.start)
     try:
         yield address.app_dsn(), address.owner_dsn()

@@ -35,14 +35,12 @@ async def beside(runtime: Runtime, app_dsn: str) -> AsyncIterator[None]:
 
 async def _keep(environment: Mapping[str, str], stopping: asyncio.Event) -> None:
     while not stopping.is_set():
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mlops_platform.cli", "worker", "--with-parent"),
-            env=environment,
-            # Closes with us, however we end: the worker never outlives the platform.
-            stdin=asyncio.subprocess.PIPE,
-            # Ctrl-C on the terminal must reach it through us, after the services have drained.
-            start_new_session=True,
-        )
+        try:
+            process = await _start(environment)
+        except OSError as error:  # short of memory or of processes: perhaps not for long
+            log.warning("worker.not_started", error=str(error), retry_in_seconds=_RESTART_SECONDS)
+            await asyncio.sleep(_RESTART_SECONDS)
+            continue
         ended = asyncio.create_task(process.wait())
         asked = asyncio.create_task(stopping.wait())
         await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -52,6 +50,17 @@ async def _keep(environment: Mapping[str, str], stopping: asyncio.Event) -> None
             return
         log.error("worker.died", exit_code=process.returncode, restart_in_seconds=_RESTART_SECONDS)
         await asyncio.sleep(_RESTART_SECONDS)
+
+
+async def _start(environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "mlops_platform.cli", "worker", "--with-parent"),
+        env=environment,
+        # Closes with us, however we end: the worker never outlives the platform.
+        stdin=asyncio.subprocess.PIPE,
+        # Ctrl-C on the terminal must reach it through us, after the services have drained.
+        start_new_session=True,
+    )
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -17,7 +17,7 @@ from mlops_platform.core.jobs.runner import Runner
 from mlops_platform.core.work.duties import Duty
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.server.catalog import Entry
-from mlops_platform.server.corking import CorkedProtocol
+from mlops_platform.server.protocol import BoundedHttp
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +73,7 @@ def _settle_memory() -> None:
 def _server(app: ServiceApp, runtime: Runtime) -> _Server:
     config = uvicorn.Config(
         app,
-        http=CorkedProtocol,
+        http=BoundedHttp,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -83,7 +83,6 @@ def _server(app: ServiceApp, runtime: Runtime) -> _Server:
         # Nothing here depends on the client's address or scheme.
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, int(runtime.settings.drain_seconds)),
-        h11_max_incomplete_event_size=64 * 1024,
     )
     return _Server(config)
 

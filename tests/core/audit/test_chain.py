@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 
 import asyncpg
 import pytest
@@ -98,6 +99,52 @@ class TestIntact:
         assert await log.problems() == ()
         await log.tamper("UPDATE core.audit_entries SET action = 'x' WHERE action = 'e'")
         assert "edited" in (await log.problems())[0]
+
+
+class TestManners:
+    """A long record must not take the event loop from everybody else, nor the memory."""
+
+    async def test_hashing_is_done_in_threads(self, log, monkeypatch):
+        loop_thread, hashed_in = threading.get_ident(), set()
+        digest = chain.entry_digest
+
+        def noting(row):
+            hashed_in.add(threading.get_ident())
+            return digest(row)
+
+        monkeypatch.setattr(chain, "entry_digest", noting)
+        await log.write(*"fghij")
+        await log.seal()
+        assert await log.problems() == ()
+        assert hashed_in
+        assert loop_thread not in hashed_in
+
+    async def test_heads_are_walked_in_batches_like_links(self, log, monkeypatch):
+        monkeypatch.setattr(chain, "_VERIFY_BATCH", 2)
+        for action in "fghijkl":
+            await log.write(action)
+            await log.seal()
+        largest = 0
+        async with log.runtime.database.read() as session:
+            every = session.all
+
+            async def noting(*arguments):
+                nonlocal largest
+                rows = await every(*arguments)
+                largest = max(largest, len(rows))
+                return rows
+
+            monkeypatch.setattr(session, "all", noting)
+            assert (await chain.verify(session, KEY)).problems == ()
+        assert largest == 2
+        await log.tamper("UPDATE core.audit_heads SET signature = '\\x00' WHERE position > 2")
+        assert len(await log.problems()) == 9
+
+    async def test_a_wholly_broken_chain_is_told_in_a_hundred_lines(self, log):
+        await log.write(*["f"] * 300)
+        await log.seal()
+        await log.tamper("UPDATE core.audit_entries SET principal_name = 'nobody'")
+        assert len(await log.problems()) == 100
 
 
 class TestTampering:

@@ -10,6 +10,7 @@ from mlops_platform.core.auth import authenticator as module
 from mlops_platform.core.auth import directory
 from mlops_platform.core.auth.authenticator import Authenticator, Presented, read_credential
 from mlops_platform.core.auth.directory import Directory, NewCredential
+from mlops_platform.core.auth.keys import make_key
 from mlops_platform.core.auth.tables import credentials, principals
 from mlops_platform.core.clock import FixedClock
 from mlops_platform.core.errors import MalformedRequest, Unauthenticated
@@ -162,6 +163,23 @@ class TestFreshness:
         assert access.deaf.recall(Presented(secret, None)) is None
         with pytest.raises(Unauthenticated):
             await access.ask(secret)
+
+    async def test_an_answer_is_as_old_as_its_question(self, access, monkeypatch):
+        """A database that takes its time must not lengthen the life of what it said at the beginning."""
+        project = await access.project()
+        _, _, secret = await access.made(project)
+        start, waited = monotonic(), [0.0]
+        monkeypatch.setattr(module, "monotonic", lambda: start + waited[0])
+        find_project = module._project_of
+
+        async def late(*arguments):
+            found = await find_project(*arguments)
+            waited[0] += module.MAX_AGE_SECONDS + 0.1
+            return found
+
+        monkeypatch.setattr(module, "_project_of", late)
+        await access.ask(secret)
+        assert access.deaf.recall(Presented(secret, None)) is None
 
     async def test_a_role_that_was_taken_is_gone_within_the_bound(self, access, later):
         project = await access.project()
@@ -327,3 +345,20 @@ class TestUse:
                 credentials.select().with_only_columns(credentials.c.last_used_at).where(credentials.c.id == key_id)
             )
         assert found == access.clock.now()
+
+
+class TestBootstrap:
+    async def first(self, access, key):
+        async with access.runtime.database.write() as session:
+            await directory.bootstrap(session, access.runtime.auth_keys, access.clock.now(), key)
+
+    async def test_it_can_be_repeated_and_does_not_bring_a_revoked_key_back(self, access):
+        key = make_key(PrincipalKind.USER)
+        await self.first(access, key)
+        await self.first(access, key)
+        who = await access.ask(key, "default")
+        await access.change(lambda a: a.revoke(who.credential_id))
+        await self.first(access, key)
+        access.deaf.forget()
+        with pytest.raises(Unauthenticated):
+            await access.ask(key, "default")

@@ -8,11 +8,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from mlops_platform.core.db import migrate
 from mlops_platform.core.db.database import open_database
 from mlops_platform.core.db.session import translated_errors
 from mlops_platform.core.errors import DependencyUnavailable, InvalidInput, StorageFull
 from tests.factories.embedded import connected, embedded_server, server_directory
 
+# The eight bytes with which a client asks for TLS: https://www.postgresql.org/docs/18/protocol-message-formats.html
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 INSERT = text("INSERT INTO core.things (n) VALUES (:n)")
 
 
@@ -43,6 +46,41 @@ async def make(settings, dsn):
 async def count(database):
     async with database.read() as session:
         return await session.scalar(text("SELECT count(*) FROM core.things"))
+
+
+class TestUrls:
+    async def test_what_the_driver_takes_in_a_url_the_pool_takes_too(self, settings, dsn):
+        database = open_database(settings, f"{dsn}&sslmode=disable", pool_size=1)
+        await database.ping()
+        await database.close()
+        assert await migrate.current_revision(f"{dsn}&sslmode=disable") == migrate.head_revision()
+
+    async def test_tls_that_is_demanded_is_asked_for_before_anything_is_said(self, settings):
+        heard = []
+
+        async def refuse(reader, writer):
+            heard.append(await reader.read(1024))
+            writer.write(b"N")
+            writer.close()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            url = f"postgresql://ada:secret@127.0.0.1:{port}/db?sslmode=require"
+            database = open_database(settings, url, pool_size=1)
+            with pytest.raises(DependencyUnavailable):
+                await database.ping()
+            await database.close()
+        assert heard == [SSL_REQUEST]
+
+    @pytest.mark.parametrize(
+        "change", [("mlops_app:", "mlops_app:not-"), ("mlops_app:", "nobody:"), ("/test_", "/no_test_")]
+    )
+    async def test_a_login_that_is_refused_is_an_outage_and_not_a_crash(self, settings, dsn, change):
+        """Passwords are rotated and databases moved while services run."""
+        database = open_database(settings, dsn.replace(*change), pool_size=1)
+        with pytest.raises(DependencyUnavailable):
+            await database.ping()
+        await database.close()
 
 
 class TestSessions:

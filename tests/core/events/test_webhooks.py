@@ -182,6 +182,21 @@ class TestFailure:
         async with hooks.runtime.database.read() as session:
             assert await session.scalar(select(webhooks.c.is_active).where(webhooks.c.id == webhook_id)) is False
 
+    async def test_a_secret_that_cannot_be_read_is_that_webhooks_failure_alone(self, hooks, receiver):
+        """As after a change of `API_SECRET_KEY`: the others, and those made since, must not suffer from it."""
+        broken_id, _ = await hooks.make()
+        async with hooks.runtime.database.write() as session:
+            sealed = module.seal_secret(b"x" * 32, broken_id, module.make_secret())
+            await session.execute(update(webhooks).where(webhooks.c.id == broken_id).values(secret_sealed=sealed))
+        await hooks.make()
+        await hooks.emit("toy.made")
+        await hooks.run_for_days()
+        assert len(receiver.got) == 1
+        rows = {row.webhook_id == broken_id: row for row in await hooks.rows()}
+        assert rows[False].delivered_at is not None
+        assert (rows[True].is_dead, rows[True].attempts) == (True, MOST_ATTEMPTS)
+        assert "API_SECRET_KEY" in rows[True].last_error
+
     async def test_a_crash_between_claim_and_answer_repeats_it(self, hooks, receiver):
         await hooks.make()
         await hooks.emit("toy.made")

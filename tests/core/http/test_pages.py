@@ -1,9 +1,11 @@
 import base64
+import dataclasses
 
 import pytest
 
 from mlops_platform.core.errors import InvalidInput
 from mlops_platform.core.http.pages import decode_token, encode_token
+from tests.factories.sample_service import toy_app
 
 KEY = b"k" * 32
 
@@ -31,6 +33,12 @@ class TestPages:
         response = await ada.http.get(f"/api/toys?page_size={size}")
         assert response.status_code == 422
         assert response.json()["errors"][0]["field"] == "page_size"
+
+    async def test_a_limit_below_the_usual_page_makes_that_smaller(self, play, runtime):
+        small = dataclasses.replace(runtime, settings=runtime.settings.model_copy(update={"max_page_size": 3}))
+        ada = await play.caller(app=toy_app(small))
+        assert await walk(ada, "/api/toys?numbers=10") == (list(range(10)), 4)
+        assert (await ada.http.get("/api/toys?page_size=4")).status_code == 422
 
     async def test_a_token_of_another_list_is_refused(self, ada):
         token = (await ada.http.get("/api/toys-by-name?page_size=1")).json()["next_page_token"]

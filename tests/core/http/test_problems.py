@@ -72,7 +72,7 @@ class TestOverHttp:
         client = await play.client()
         assert (await client.get(path)).status_code == 401
 
-    @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "FOO"])
+    @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "FOO"])
     async def test_a_method_that_no_route_has_is_refused_and_no_cors_is_granted(self, ada, method):
         response = await ada.http.request(method, "/api/toys")
         assert response.status_code == 405

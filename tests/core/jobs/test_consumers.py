@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.events.outbox import Event, append, new_event_id, place
 from mlops_platform.core.events.tables import event_cursors, event_dead_letters, events
 from mlops_platform.core.identity import new_id
+from mlops_platform.core.jobs import consumers as module
 from mlops_platform.core.jobs.consumers import deliver
 from mlops_platform.core.work.duties import EventHandler
 
@@ -63,6 +65,14 @@ class Consumer:
         mine = event_dead_letters.c.consumer == self.handler.consumer
         async with self.runtime.database.read() as session:
             return await session.all(select(event_dead_letters).where(mine))
+
+    async def deliver_when_free(self):
+        while not await self.deliver():  # noqa: ASYNC110  # a lock of the database has no event
+            await asyncio.sleep(0.005)
+
+    async def cursor_row(self):
+        async with self.runtime.database.read() as session:
+            return await session.first(select(event_cursors).where(event_cursors.c.consumer == self.handler.consumer))
 
     async def cursor(self):
         async with self.runtime.database.read() as session:
@@ -126,6 +136,50 @@ class TestPoison:
         assert await consumer.kept() == [0, 1, 2, 4, 5]
         (dead,) = await consumer.dead()
         assert "cannot take three" in dead.error
+
+    async def test_the_very_first_event_of_a_consumer_may_be_poisonous(self, consumer):
+        consumer.fails[0] = ValueError()
+        await consumer.write(0, 1)
+        assert await consumer.deliver()
+        assert not await consumer.deliver()  # it waits before it tries again
+        await consumer.deliver_all()
+        assert await consumer.kept() == [1]
+        assert len(await consumer.dead()) == 1
+
+    async def test_replicas_that_fail_at_once_count_as_one_attempt(self, consumer, monkeypatch):
+        """The cursor is free between the failure and its counting: the next replica runs into the same event."""
+        consumer.fails[1] = ValueError()
+        await consumer.write(1)
+        replicas = asyncio.Barrier(5)
+        count = module._count_failure
+
+        async def count_together(*arguments):
+            await replicas.wait()
+            await count(*arguments)
+
+        monkeypatch.setattr(module, "_count_failure", count_together)
+        await asyncio.gather(*(consumer.deliver_when_free() for _ in range(5)))
+        assert await consumer.dead() == []
+        assert (await consumer.cursor_row()).failures == 1
+
+    async def test_a_failure_that_is_counted_late_takes_nothing_back(self, consumer, monkeypatch):
+        consumer.fails[1] = ValueError()
+        await consumer.write(1, 2, 3)
+        late: list[tuple] = []
+        count = module._count_failure
+
+        async def keep(*arguments):
+            late.append(arguments)
+
+        monkeypatch.setattr(module, "_count_failure", keep)
+        await consumer.deliver()
+        monkeypatch.undo()
+        consumer.fails.clear()
+        await consumer.deliver_all(1)
+        reached = await consumer.cursor()
+        await count(*late[0])
+        assert await consumer.cursor() == reached
+        assert (await consumer.cursor_row()).retry_at is None
 
     async def test_it_holds_up_what_comes_after_it_until_then(self, consumer):
         consumer.fails[1] = ValueError()

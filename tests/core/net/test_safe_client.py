@@ -1,6 +1,8 @@
 import asyncio
 import gzip
+import socket
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -10,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlops_platform.core.net.errors import EndpointUnreachable, UnsafeAddress
-from mlops_platform.core.net.safe_client import CallPolicy, CheckedTransport, SafeClient, direct_transport
+from mlops_platform.core.net.safe_client import CallPolicy, CheckedTransport, SafeClient, SystemResolver, direct_transport
 
 PUBLIC = "93.184.216.34"
 
@@ -122,6 +124,22 @@ class TestAddressCheck:
         with pytest.raises(EndpointUnreachable, match="ReadError"):
             await client_for(FakeResolver([PUBLIC, "1.1.1.1"]), wire).call("POST", "http://two.example.com/", content=b"x")
         assert len(wire.requests) == 1
+
+
+class TestResolving:
+    async def test_names_that_are_never_answered_keep_no_thread_from_other_work(self, monkeypatch):
+        answered = threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait() and [])
+        rules = CallPolicy(timeout_seconds=0.2)
+        client = SafeClient(rules, CheckedTransport(rules, resolver=SystemResolver(), inner=Wire().transport))
+        try:
+            calls = [client.call("GET", f"https://slow-{number}.test/") for number in range(64)]
+            failed = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(error) for error in failed} == {EndpointUnreachable}
+            async with asyncio.timeout(2):
+                assert await asyncio.to_thread(lambda: "other work") == "other work"
+        finally:
+            answered.set()
 
 
 class TestUrls:

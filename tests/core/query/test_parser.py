@@ -52,6 +52,12 @@ def metric(name, column=1, summary=None):
     return Field(name, collection="metrics", summary=summary, column=column)
 
 
+class TestDepth:
+    def test_a_prefix_is_read_once_and_not_for_ever(self):
+        assert read("attributes.size = 1") == read("attr.size = 1").__class__(Field("size", column=12), Comparator.EQ, 1.0)
+        assert column_of("attr." * (MAX_LENGTH // 5 - 3) + "size = 1") == 6
+
+
 class TestReading:
     def test_an_empty_filter_is_no_filter(self):
         assert read("  \n ") is None

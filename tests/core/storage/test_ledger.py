@@ -8,6 +8,7 @@ import pytest
 from mlops_platform.core.clock import FixedClock
 from mlops_platform.core.crypto.key_ring import KeyRing
 from mlops_platform.core.identity import ProjectId, new_id
+from mlops_platform.core.storage import ledger as module
 from mlops_platform.core.storage.blob_store import BlobStore
 from mlops_platform.core.storage.errors import BlobExpired
 from mlops_platform.core.storage.ledger import BlobLedger
@@ -145,3 +146,74 @@ async def test_of_a_hold_and_a_sweep_at_once_either_the_bytes_stay_or_the_hold_i
             assert held == blob
             await account.ledger.sweep()
             assert blob.blob_id in account.objects()
+
+
+class TestDamage:
+    """The first copy is the one that is shared: sending the content again must not lead back to a damaged one."""
+
+    CONTENT = b"weights" * 20
+
+    def path(self, account, blob):
+        (found,) = account.root.rglob(blob.blob_id)
+        return found
+
+    async def read(self, account, blob):
+        return b"".join([piece async for piece in await account.ledger.store.read(blob)])
+
+    @pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "header"])
+    async def test_sending_it_again_mends_it_for_all_who_hold_it(self, account, project, damage):
+        blob = await account.hold(await account.upload(project, self.CONTENT), "a")
+        path = self.path(account, blob)
+        stored = bytearray(path.read_bytes())
+        stored[1 if damage == "header" else -1] ^= 1
+        path.write_bytes(stored[:-5] if damage == "cut" else stored)
+        if damage == "missing":
+            path.unlink()
+        again = await account.hold(await account.upload(project, self.CONTENT), "b")
+        assert again == blob
+        assert await self.read(account, blob) == self.CONTENT
+        await account.sweep_after(LATER)
+        assert account.objects() == {blob.blob_id}
+        assert await self.read(account, await account.held(project, "a")) == self.CONTENT
+
+    async def test_an_intact_one_is_left_as_it_is(self, account, project):
+        blob = await account.hold(await account.upload(project, self.CONTENT), "a")
+        before = self.path(account, blob).stat().st_mtime_ns, self.path(account, blob).read_bytes()
+        await account.upload(project, self.CONTENT)
+        assert (self.path(account, blob).stat().st_mtime_ns, self.path(account, blob).read_bytes()) == before
+
+    async def test_one_that_is_swept_meanwhile_leaves_nothing_behind(self, account, project, monkeypatch):
+        blob = await account.upload(project, self.CONTENT)
+        self.path(account, blob).unlink()
+        account.clock.moment += LATER
+        write = account.ledger.store.write
+
+        async def swept_first(project_id, content, *, blob_id, **options):
+            if blob_id == blob.blob_id:
+                assert await account.ledger.sweep()
+            return await write(project_id, content, blob_id=blob_id, **options)
+
+        monkeypatch.setattr(account.ledger.store, "write", swept_first)
+        await account.hold(await account.upload(project, self.CONTENT), "a")
+        monkeypatch.undo()
+        assert len(account.objects()) == 1
+
+
+async def test_an_upload_that_took_longer_than_the_sweeper_waits_is_refused_and_leaves_nothing(account, project):
+    async def slowly():
+        yield b"half"
+        await account.sweep_after(MUCH_LATER)
+        yield b"the other half"
+
+    with pytest.raises(BlobExpired):
+        await account.ledger.write(project, slowly(), max_bytes=1000)
+    assert account.objects() == set()
+
+
+async def test_a_sweep_takes_as_many_rounds_as_there_is_to_take(account, project, monkeypatch):
+    monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 2)
+    for number in range(5):
+        await account.upload(project, bytes([number]))
+    account.clock.moment += LATER
+    assert await account.ledger.sweep_all() >= 5
+    assert account.objects() == set()

@@ -11,7 +11,7 @@ from pyarrow import ipc
 from mlops_platform.contracts.features import FeatureCreate, FeatureType
 from mlops_platform.core.errors import ContentTooLarge, InvalidInput, MalformedRequest
 from mlops_platform.features.backends import uploads
-from mlops_platform.features.backends.uploads import UploadFormat, conform_upload, newest_of, read_table
+from mlops_platform.features.backends.uploads import UploadFormat, conform_upload, newest_of, read_table, unpacked_size
 from mlops_platform.features.domain.schema import FeatureView, first_schema
 
 VIEW = FeatureView(
@@ -66,6 +66,34 @@ class TestReading:
         monkeypatch.setattr(uploads, "MAX_UNPACKED_BYTES", 500)
         with pytest.raises(ContentTooLarge):
             read_table(write(pa.table({"a": [0] * 1000}), tmp_path / "t", form), form)
+
+    @pytest.mark.parametrize("is_list", [False, True])
+    def test_one_long_text_named_a_million_times_is_refused(self, tmp_path, form, is_list):
+        names = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), pa.array(["x" * 60_000]))
+        column = pa.ListArray.from_arrays(pa.array(range(0, 1_000_001, 1000), pa.int32()), names) if is_list else names
+        path = write(pa.table({"a": column}), tmp_path / "t", form)
+        before = pa.total_allocated_bytes()
+        with pytest.raises(ContentTooLarge):
+            read_table(path, form)
+        assert pa.total_allocated_bytes() - before < 100_000_000
+
+    @pytest.mark.parametrize(
+        "column",
+        [
+            pa.array(["x", None, "y"], pa.string_view()),
+            pa.array(["x", None, "y"], pa.large_string()),
+            pa.array(["x", None, "y"]).dictionary_encode(),
+            pa.array([b"x", None, b"y"]),
+            pa.array([["x"], None, ["y", None]]),
+            pa.array([{"a": "x", "b": 1}, None, {"a": None, "b": 2}]),
+            pa.array([[("k", "v")], None, []], pa.map_(pa.string(), pa.string())),
+            pa.array([[1.0], None, [2.0, 3.0]]),
+        ],
+        ids=lambda column: str(column.type),
+    )
+    def test_columns_of_any_type_come_back_as_they_were_sent(self, tmp_path, form, column):
+        table = pa.table({"a": column})
+        assert read_table(write(table, tmp_path / "t", form), form).equals(table)
 
     def test_no_rows_at_all_is_refused(self, tmp_path, form):
         with pytest.raises(InvalidInput):
@@ -144,6 +172,20 @@ class TestConforming:
             {"entity": "b", "f0": 2},
             {"entity": "a", "f0": 3},
         ]
+
+
+def test_numbers_in_lists_that_repeat_to_nothing_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_UNPACKED_BYTES", 1_000_000)
+    path = write(pa.table({"a": [[0.0] * 1000] * 1000}), tmp_path / "t", UploadFormat.PARQUET)
+    monkeypatch.setattr(uploads, "_within_limits", list)
+    with pytest.raises(ContentTooLarge):
+        read_table(path, UploadFormat.PARQUET)
+
+
+def test_views_of_one_long_text_count_as_often_as_they_name_it():
+    views = pa.array(["x" * 1000, None, "y"], pa.string_view())
+    assert unpacked_size(views) == 1001
+    assert unpacked_size(views.slice(1)) == 1
 
 
 def test_newest_of_keeps_one_row_for_each_entity():

@@ -90,6 +90,7 @@ def test_every_type_is_read_as_what_it_is():
         ("float_list", 1.0),
         ("user_id", ""),
         ("user_id", "a\nb"),
+        ("user_id", "a\n"),
         ("user_id", None),
         ("user_id", "x" * 513),
         ("user_id", 1.5),

@@ -6,7 +6,19 @@ import pytest
 
 from mlops_platform.core.identity import Role
 from tests.conftest import Caller, Platform
-from tests.factories.features import ARROW, PARQUET, a_feature_set, a_row, arrow, at, ingest, parquet, serve
+from tests.factories.features import (
+    ARROW,
+    PARQUET,
+    a_feature_set,
+    a_row,
+    arrow,
+    at,
+    data_of,
+    ingest,
+    parquet,
+    serve,
+    training_set,
+)
 
 ROWS = "/api/feature-sets/user_features/rows"
 SERVE = "/api/features/serve"
@@ -130,11 +142,29 @@ class TestServing:
     async def test_a_grant_limited_to_names_is_not_served_other_sets(self, ada, platform):
         await a_feature_set(ada)
         bob = await platform.caller("feature-store", Role.VIEWER, project=ada.project, pattern="shop_*")
+        for feature, status in (("user_features:age", 403), ("no_such_set:age", 403), ("age", 422)):
+            for answer in (
+                await bob.http.get(f"{SERVE}?entities=u&features={feature}"),
+                await bob.http.post(SERVE, json={"entities": ["u"], "features": [feature]}),
+            ):
+                assert answer.status_code == status, answer.text
+
+    async def test_a_plain_name_means_only_what_a_grant_names_and_errors_tell_of_nothing_else(self, ada, platform):
+        for name in ("user_features", "shop_a", "hidden"):
+            await a_feature_set(ada, name)
+        await ingest(ada, a_row(age=7), name="shop_a")
+        bob = await platform.caller("feature-store", Role.CONTRIBUTOR, project=ada.project, pattern="shop_*")
+        assert (await serve(bob, "user_123", "age"))[0]["values"]["age"] == 7
+        assert [row["age"] for row in await data_of(bob, (await training_set(bob, [a_row()], ["age"]))["id"])] == [7]
+        await a_feature_set(ada, "shop_b")
+        body = {"rows": [a_row()], "features": ["age"]}
         for answer in (
             await bob.http.get(f"{SERVE}?entities=u&features=age"),
-            await bob.http.post(SERVE, json={"entities": ["u"], "features": ["age"]}),
+            await bob.http.post("/api/training-sets", json=body),
         ):
-            assert answer.status_code == 403
+            assert (answer.status_code, answer.json()["code"]) == (422, "ambiguous_feature")
+            assert "shop_b" in answer.text
+            assert "hidden" not in answer.text
 
     async def test_no_credential_no_values(self, ada, platform):
         await a_feature_set(ada)

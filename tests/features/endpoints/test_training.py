@@ -179,6 +179,24 @@ class TestUploads:
         response = await fed.http.post(f"{PATH}{query}", content=parquet(table), headers={"content-type": PARQUET})
         assert response.status_code == 422
 
+    async def test_no_more_features_are_joined_than_from_a_json_body(self, fed):
+        table = pa.table({"entity_id": ["u"], "event_timestamp": pa.array([0], pa.timestamp("s"))})
+        query = f"?features={','.join(f'f{n}' for n in range(1001))}"
+        response = await fed.http.post(f"{PATH}{query}", content=parquet(table), headers={"content-type": PARQUET})
+        assert (response.status_code, response.json()["errors"][0]["message"]) == (422, "must have at most 1000 values")
+
+    @pytest.mark.parametrize(
+        "column",
+        [
+            pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
+            pa.RunEndEncodedArray.from_arrays(pa.array([1]), pa.array([5])),
+        ],
+    )
+    async def test_a_label_column_that_cannot_be_kept_is_refused_by_its_name(self, fed, column):
+        table = pa.table({"entity_id": ["u"], "event_timestamp": pa.array([0], pa.timestamp("s")), "y": column})
+        response = await fed.http.post(f"{PATH}?features=age", content=arrow(table), headers={"content-type": ARROW})
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "y")
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -192,6 +210,7 @@ class TestRefusals:
             ({"rows": [{**a_row(), "event_timestamp": "2026-01-01T00:00:00"}]}, "rows[0].event_timestamp"),
             ({"rows": [{**a_row(), "y": 1}, {**a_row(), "y": "1"}]}, "rows.y"),
             ({"rows": [{**a_row(), "y": {"a": 1}}]}, "rows.y"),
+            ({"rows": [{**a_row(), "y": 2**53 + 1}, {**a_row(), "y": 0.5}]}, "rows.y"),
             ({"rows": [{**a_row(), "y": 2**63}]}, "rows"),
             ({"rows": [{**a_row(), "entity_id": 1.5}]}, "entity_id"),
             ({"features": []}, "features"),
@@ -229,8 +248,21 @@ class TestRefusals:
 
     async def test_features_of_sets_beyond_a_grant_are_not_joined(self, fed, platform):
         bob = await platform.caller("feature-store", Role.CONTRIBUTOR, project=fed.project, pattern="shop_*")
-        response = await bob.http.post(PATH, json={"rows": [a_row()], "features": ["age"]})
-        assert response.status_code == 403
+        for feature, status in (("user_features:age", 403), ("age", 422)):
+            response = await bob.http.post(PATH, json={"rows": [a_row()], "features": [feature]})
+            assert response.status_code == status
+
+    async def test_a_grant_for_some_names_sees_no_training_set_made_of_others(self, fed, platform):
+        await a_feature_set(fed, "shop_features", features=[{"name": "revenue", "type": "float"}])
+        shop = await training_set(fed, [a_row()], ["revenue"])
+        mixed = await training_set(fed, [a_row()], ["revenue", "age"])
+        user = await training_set(fed, [a_row()], ["age"])
+        bob = await platform.caller("feature-store", Role.VIEWER, project=fed.project, pattern="shop_*")
+        assert [item["id"] for item in (await bob.http.get(PATH)).json()["items"]] == [shop["id"]]
+        assert (await bob.http.get(f"{PATH}/{shop['id']}/data")).status_code == 200
+        for hidden in (mixed, user):
+            assert (await bob.http.get(f"{PATH}/{hidden['id']}")).status_code == 404
+            assert (await bob.http.get(f"{PATH}/{hidden['id']}/data")).status_code == 404
 
 
 async def test_training_sets_are_listed_newest_first_by_name_and_page(fed):

@@ -14,10 +14,12 @@ from mlops_platform.features.app import make_state
 from mlops_platform.features.backends.online import EmbeddedOnlineStore
 from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.repository.online import OnlineValues
+from mlops_platform.features.service import compaction
 from mlops_platform.features.service.author import Author
 from mlops_platform.features.service.compaction import compact
 from mlops_platform.features.service.definitions import Snapshot
 from mlops_platform.features.service.state import FeatureState
+from mlops_platform.features.service.stored_rows import StoredRows
 from mlops_platform.features.tables import online_pending, recent_rows, segments
 from tests.conftest import Caller, Platform
 from tests.factories.features import PARQUET, a_feature_set, a_row, at, data_of, ingest, parquet, serve, training_set
@@ -40,9 +42,9 @@ async def count(platform: Platform, table, caller: Caller) -> int:
         return await session.scalar(select(func.count()).select_from(table).where(table.c.project_id == caller.project))
 
 
-async def compact_all(platform: Platform, state: FeatureState, *, ingests: int, rows: int) -> None:
+async def compact_all(platform: Platform, state: FeatureState, *, ingests: int, rows: int, size: int = 10**9) -> None:
     """Until nothing is left to do: other tests' feature sets are in the same database."""
-    while await compact(platform.runtime.database, state.files, ingests=ingests, rows=rows):
+    while await compact(platform.runtime.database, state.files, ingests=ingests, rows=rows, size=size):
         pass
 
 
@@ -55,6 +57,10 @@ class AwayStore(EmbeddedOnlineStore):
         if self.is_away:
             raise DependencyUnavailable("online store")
         await super().put_many(rows)
+
+    async def check(self):
+        if self.is_away:
+            raise DependencyUnavailable("online store")
 
 
 class TestRepair:
@@ -72,6 +78,22 @@ class TestRepair:
         assert await count(platform, online_pending, ada) == 0
         assert b'"age":7' in await broken.serving.serve_query(author.principal, b"entities=u&features=age")
 
+    async def test_while_the_store_is_away_no_rows_are_brought_together_in_vain(self, ada, platform, monkeypatch):
+        await a_feature_set(ada)
+        store = AwayStore(OnlineValues(platform.runtime.database))
+        broken = make_state(platform.runtime, store)
+        author = Author(platform_principal(ada.project))
+        body = b'{"rows":[{"entity_id":"u","event_timestamp":"2026-01-01T00:00:00Z","age":7}]}'
+        await broken.ingest.json_rows(author, "user_features", body)
+        monkeypatch.setattr(StoredRows, "source", None)  # whoever reads rows fails in another way
+        with pytest.raises(DependencyUnavailable):
+            await broken.online.repair(now_us=LATER_US)
+        assert await count(platform, online_pending, ada) == 1
+        monkeypatch.undo()
+        store.is_away = False
+        await broken.online.repair(now_us=LATER_US)
+        assert await count(platform, online_pending, ada) == 0
+
     async def test_a_finished_ingest_leaves_nothing_to_repair(self, ada, platform):
         await a_feature_set(ada)
         await ingest(ada, a_row(age=1))
@@ -86,6 +108,29 @@ class TestRepair:
         await broken.ingest.json_rows(author, "user_features", body)
         await ada.http.patch("/api/feature-sets/user_features", json={"online": False})
         await broken.online.repair(now_us=LATER_US)
+        assert await count(platform, online_pending, ada) == 0
+
+
+class TestSwitchingOnline:
+    async def test_a_set_that_is_switched_off_serves_nothing_old(self, ada):
+        await a_feature_set(ada)
+        await ingest(ada, a_row(age=1))
+        await ada.http.patch("/api/feature-sets/user_features", json={"online": False})
+        [vector] = await serve(ada, "user_123", "age")
+        assert (vector["values"]["age"], vector["statuses"]["age"]) == (None, "missing")
+
+    async def test_what_was_ingested_while_it_was_off_comes_online_when_it_is_on_again(self, ada, state):
+        await a_feature_set(ada)
+        await ingest(ada, a_row(age=1))
+        await ada.http.patch("/api/feature-sets/user_features", json={"online": False})
+        assert (await ingest(ada, a_row(hours=1, age=2)))["online"] == "off"
+        await ada.http.patch("/api/feature-sets/user_features", json={"online": True})
+        await state.online.repair(now_us=LATER_US)
+        assert (await serve(ada, "user_123", "age"))[0]["values"]["age"] == 2
+
+    async def test_any_other_change_brings_nothing_online_anew(self, ada, platform):
+        await a_feature_set(ada)
+        await ada.http.patch("/api/feature-sets/user_features", json={"online": True, "tags": ["x"]})
         assert await count(platform, online_pending, ada) == 0
 
 
@@ -114,6 +159,17 @@ class TestCompaction:
         before = await self.rows_of(ada)
         await compact_all(platform, state, ingests=10**9, rows=26)
         assert (await count(platform, recent_rows, ada), await count(platform, segments, ada)) == (0, 1)
+        assert await self.rows_of(ada) == before
+
+    async def test_few_rows_of_many_bytes_become_segments_too_a_bounded_part_at_a_time(
+        self, ada, platform, state, monkeypatch
+    ):
+        await a_feature_set(ada)
+        await self.feed(ada, 4)
+        before = await self.rows_of(ada)
+        monkeypatch.setattr(compaction, "_MOST_BYTES", 1)
+        await compact_all(platform, state, ingests=10**9, rows=10**9, size=1)
+        assert (await count(platform, recent_rows, ada), await count(platform, segments, ada)) == (0, 4)
         assert await self.rows_of(ada) == before
 
     async def test_a_correction_after_compaction_still_wins_and_the_time_of_ingest_is_kept(self, ada, platform, state):

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mlops_platform.contracts.pipelines import MAX_TASKS
 from mlops_platform.core.identity import Role
 from tests.conftest import Caller, Platform
 from tests.factories.pipelines import a_pipeline, a_task
@@ -168,3 +169,20 @@ class TestWhoMay:
         assert (await bob.http.get("/api/pipeline-runs")).json()["items"] == []
         body = {"name": "churn", "tasks": [a_task("a", value=2)]}
         assert (await bob.http.post("/api/pipelines", json=body)).status_code == 403
+
+
+class TestLargest:
+    async def test_a_document_of_as_many_tasks_as_may_be_is_taken_over_the_wire(self, ada):
+        """The limit of bodies must not be what limits a pipeline of plain tasks with names that say something."""
+        tasks = [
+            {
+                "name": f"train-fold-{number:05d}",
+                "entry_point": "churn.training:train_model",
+                "depends_on": [f"train-fold-{before:05d}" for before in [number - 1] if number % 900],
+            }
+            for number in range(MAX_TASKS)
+        ]
+        as_json = {"Content-Type": "application/json"}
+        answer = await ada.http.post("/api/pipelines", json={"name": "largest", "tasks": tasks})
+        assert answer.status_code == 201, answer.text
+        assert (await ada.http.post("/api/pipelines", content=b" " * 5 * 1024**2, headers=as_json)).status_code == 413

@@ -20,7 +20,16 @@ def test_the_one_move_is_from_pending_to_ready(current, wanted):
 
 
 @pytest.mark.parametrize(
-    ("taken", "expected"), [([], "1"), (["9", "10"], "11"), (["v3", "1.5"], "1"), (["٣"], "1"), (["007"], "8")]
+    ("taken", "expected"),
+    [
+        ([], "1"),
+        (["9", "10"], "11"),
+        (["v3", "1.5"], "1"),
+        (["٣"], "1"),
+        (["007"], "8"),
+        (["9" * 127], "1" + "0" * 127),
+        (["9" * 128, "3"], "4"),
+    ],
 )
 def test_the_next_version_follows_the_greatest_whole_number(taken, expected):
     assert next_version(taken) == expected

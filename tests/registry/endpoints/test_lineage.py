@@ -107,6 +107,14 @@ class TestState:
         assert (await viewer.http.post("/api/lineage", json=body)).status_code == 403
         await look(viewer, "model:a")
 
+    async def test_who_may_not_move_an_alias_cannot_state_that_it_points_elsewhere(self, ada, platform):
+        await a_version(ada, version="1")
+        await ada.http.put("/api/models/fraud/aliases/champion", json={"version": "1"})
+        bob = await platform.caller("model-registry", Role.CONTRIBUTOR, project=ada.project)
+        body = {"subject": "alias:fraud/champion", "relation": "points_to", "object": "model-version:fraud/9"}
+        assert (await bob.http.post("/api/lineage", json=body)).status_code == 403
+        assert found(await look(ada, "alias:fraud/champion")) == {"alias:fraud/champion": 0, "model-version:fraud/1": 1}
+
 
 class TestWalk:
     async def test_from_the_feature_set_to_the_outcome_and_back(self, ada):
@@ -230,6 +238,14 @@ class TestOfVersionsAndAliases:
         await deliver(runtime)
         assert found(await look(ada, "alias:fraud/champion")) == {"alias:fraud/champion": 0}
         assert (await ada.http.get("/api/models/fraud/aliases/champion/lineage")).status_code == 404
+
+    async def test_the_aliases_of_a_purged_model_point_nowhere(self, ada, runtime):
+        await a_version(ada, version="1")
+        await ada.http.put("/api/models/fraud/aliases/champion", json={"version": "1"})
+        assert (await ada.http.delete("/api/models/fraud?purge=true")).status_code == 204
+        assert found(await look(ada, "alias:fraud/champion")) == {"alias:fraud/champion": 0}
+        await deliver(runtime)
+        assert found(await look(ada, "alias:fraud/champion")) == {"alias:fraud/champion": 0}
 
     async def test_what_other_services_state_arrives_by_event(self, ada, runtime):
         await a_version(ada, version="1", run_id=RUN)

@@ -3,12 +3,16 @@ import json
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
-from mlops_platform.core.identity import Role
+from mlops_platform.core.identity import Grant, Principal, PrincipalId, PrincipalKind, Role
 from mlops_platform.core.storage.tables import blob_references
+from mlops_platform.core.work.unit import UnitOfWork
+from mlops_platform.registry.repository.models import ModelRepository
+from mlops_platform.registry.service.models import ModelRegistry
 from tests.factories.asgi import exchange, raw_request
 from tests.factories.registry import BRIEF, a_ready_version, a_version
+from tests.factories.waiting import until
 
 JSON = {"content-type": "application/json"}
 
@@ -154,6 +158,15 @@ class TestAliases:
 
 
 class TestDeleteAndRestore:
+    async def test_a_new_version_of_a_deleted_model_brings_it_back_on_the_record(self, ada):
+        await a_version(ada, version="1")
+        await ada.http.delete("/api/models/fraud")
+        await a_version(ada, version="2")
+        assert (await ada.http.get("/api/models/fraud/versions/1")).status_code == 200
+        entries = (await ada.http.get("/api/platform/audit", params={"page_size": 100})).json()["items"]
+        of_model = [entry["action"] for entry in entries if entry["action"].startswith("model.")]
+        assert sorted(of_model) == ["model.created", "model.deleted", "model.restored"]
+
     async def test_a_deleted_model_is_gone_until_it_is_restored(self, ada):
         await a_version(ada, version="1")
         assert (await ada.http.delete("/api/models/fraud")).status_code == 204
@@ -254,6 +267,29 @@ class TestPurge:
         assert await held(runtime, ada) == 0
         assert (await a_version(ada))["version"] == "1"
         assert (await ada.http.get("/api/models/fraud")).json()["aliases"] == {}
+
+    async def test_a_version_that_waited_for_a_purge_makes_the_model_anew(self, ada, runtime):
+        await a_version(ada, version="1")
+        grants = (Grant(Role.SERVICE),)
+        principal = Principal(PrincipalId("0" * 32), "t", PrincipalKind.SERVICE, ada.project, grants)
+
+        async def is_waiting():
+            async with runtime.database.read() as session:
+                activity = (
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+                return await session.scalar(text(activity))
+
+        async with runtime.database.write() as session:
+            models = ModelRepository(session, principal)
+            model = await models.model("fraud")
+            assert model is not None
+            await models.lock_model(model.id)
+            creating = asyncio.create_task(ada.http.post("/api/models", json={"name": "fraud"}))
+            await until(is_waiting)
+            await ModelRegistry(UnitOfWork(session, principal, runtime.clock)).purge_model("fraud", runtime.blobs)
+        response = await creating
+        assert (response.status_code, response.json()["version"]) == (201, "1")
 
     async def test_only_an_admin_purges(self, ada, platform, runtime):
         await a_ready_version(ada, {"a": b"1"})

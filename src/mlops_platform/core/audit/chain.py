@@ -6,6 +6,7 @@ neither edit, remove nor reorder sealed entries without `verify` saying so. Cutt
 their heads is found by the anchor: the last head as it was written outside of the database.
 """
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -23,6 +24,7 @@ from mlops_platform.core.db.session import ReadSession, WriteSession
 GENESIS = bytes(32)
 _SEAL_LOCK = 0x6D6C_6F70_0001
 _VERIFY_BATCH = 5000
+_MOST_PROBLEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class Head:
         if head.position < 1 or len(head.chain_hash) != len(GENESIS):
             raise ValueError(f"not a head of the chain: {value[:100]!r}")
         return head
+
+
+_BEGINNING = Head(0, GENESIS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +91,52 @@ async def seal(session: WriteSession, key: bytes, now: datetime, *, limit: int =
     if not rows:
         return None
     last = await session.first(select(audit_chain).order_by(audit_chain.c.position.desc()).limit(1))
-    position, link = (last.position, last.chain_hash) if last else (0, GENESIS)
-    links: list[dict[str, Any]] = []
-    for row in rows:
-        position += 1
-        digest = entry_digest(row)
-        link = next_link(link, digest)
-        links.append({"position": position, "entry_id": row.id, "entry_digest": digest, "chain_hash": link})
-    head = Head(position, link)
+    # Hashing is work for a thread: a thousand entries keep the event loop for longer than a request takes.
+    links = await asyncio.to_thread(_linked, rows, Head(last.position, last.chain_hash) if last else _BEGINNING)
+    head = Head(links[-1]["position"], links[-1]["chain_hash"])
     await session.execute(insert(audit_chain), links)
     await session.execute(delete(audit_pending).where(audit_pending.c.entry_id.in_([row.id for row in rows])))
     await session.execute(
-        insert(audit_heads).values(position=position, chain_hash=link, signature=sign(key, head), sealed_at=now)
+        insert(audit_heads).values(
+            position=head.position, chain_hash=head.chain_hash, signature=sign(key, head), sealed_at=now
+        )
     )
     return head
+
+
+def _linked(rows: Sequence[Row[Any]], last: Head) -> list[dict[str, Any]]:
+    """The links of entries that follow the last one."""
+    links: list[dict[str, Any]] = []
+    link = last.chain_hash
+    for position, row in enumerate(rows, last.position + 1):
+        digest = entry_digest(row)
+        link = next_link(link, digest)
+        links.append({"position": position, "entry_id": row.id, "entry_digest": digest, "chain_hash": link})
+    return links
 
 
 async def verify(session: ReadSession, key: bytes, anchor: Head | None = None) -> Verification:
     """Walk the whole chain. Finds edits, deletions, reordering, truncation (with `anchor`) and forged heads."""
     problems: list[str] = []
-    link, position, anchored = GENESIS, 0, anchor is None
-    while batch := await _links_after(session, position):
-        for row in batch:
-            problems += _check_link(row, link, position + 1)
-            position, link = row.chain_position, row.chain_hash
-            anchored = anchored or Head(position, link) == anchor
-    head = Head(position, link) if position else None
-    problems += await _check_heads(session, key, head)
+    end, anchored = _BEGINNING, anchor is None
+    while batch := await _links_after(session, end.position):
+        found, ends = await asyncio.to_thread(_check_links, batch, end)
+        _add(problems, found)
+        end, anchored = ends[-1], anchored or anchor in ends
+    head = end if end.position else None
+    _add(problems, await _check_heads(session, key, end.position))
     if not anchored:
-        problems.append(f"the anchored head {anchor} is not in the chain: entries were cut off or rewritten")
+        _add(problems, [f"the anchored head {anchor} is not in the chain: entries were cut off or rewritten"])
     pending = int(await session.scalar(select(func.count()).select_from(audit_pending)))
     loose = int(await session.scalar(_LOOSE) or 0)
     if loose:
-        problems.append(f"{loose} entries are neither sealed nor waiting: their seals or the waiting list were removed")
-    return Verification(position, pending, head, tuple(problems[:100]))
+        _add(problems, [f"{loose} entries are neither sealed nor waiting: their seals or the waiting list were removed"])
+    return Verification(end.position, pending, head, tuple(problems))
+
+
+def _add(problems: list[str], found: Sequence[str]) -> None:
+    """Keep the first ones: of a chain that is broken throughout, every link is a problem."""
+    problems += found[: _MOST_PROBLEMS - len(problems)]
 
 
 _LOOSE = text(
@@ -146,6 +163,16 @@ async def _links_after(session: ReadSession, position: int) -> Sequence[Row[Any]
     )
 
 
+def _check_links(rows: Sequence[Row[Any]], last: Head) -> tuple[list[str], list[Head]]:
+    """What is wrong with the links after the last one, and where each of them ends."""
+    problems: list[str] = []
+    ends = [last]
+    for row in rows:
+        problems += _check_link(row, ends[-1].chain_hash, ends[-1].position + 1)
+        ends.append(Head(row.chain_position, row.chain_hash))
+    return problems, ends[1:]
+
+
 def _check_link(row: Row[Any], previous: bytes, expected_position: int) -> list[str]:
     problems = []
     if row.chain_position != expected_position:
@@ -159,20 +186,33 @@ def _check_link(row: Row[Any], previous: bytes, expected_position: int) -> list[
     return problems
 
 
-async def _check_heads(session: ReadSession, key: bytes, head: Head | None) -> list[str]:
-    heads = await session.all(
+async def _check_heads(session: ReadSession, key: bytes, reached: int) -> list[str]:
+    problems: list[str] = []
+    newest = 0
+    while batch := await _heads_after(session, newest):
+        _add(problems, await asyncio.to_thread(_check_head_batch, batch, key))
+        newest = batch[-1].position
+    if reached > newest:
+        _add(problems, [f"links after {newest} carry no signed head"])
+    return problems
+
+
+async def _heads_after(session: ReadSession, position: int) -> Sequence[Row[Any]]:
+    return await session.all(
         select(audit_heads, audit_chain.c.chain_hash.label("linked"))
         .select_from(audit_heads.outerjoin(audit_chain, audit_chain.c.position == audit_heads.c.position))
+        .where(audit_heads.c.position > position)
         .order_by(audit_heads.c.position)
+        .limit(_VERIFY_BATCH)
     )
+
+
+def _check_head_batch(rows: Sequence[Row[Any]], key: bytes) -> list[str]:
     problems = []
-    for row in heads:
+    for row in rows:
         stated = Head(row.position, row.chain_hash)
         if not hmac.compare_digest(sign(key, stated), row.signature):
             problems.append(f"the head at link {row.position} carries a wrong signature")
         elif row.linked != row.chain_hash:
             problems.append(f"the signed head at link {row.position} is not in the chain: cut off or rewritten")
-    newest = heads[-1].position if heads else 0
-    if (head.position if head else 0) > newest:
-        problems.append(f"links after {newest} carry no signed head")
     return problems

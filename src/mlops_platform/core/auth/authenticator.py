@@ -140,7 +140,7 @@ class Authenticator:
         return known.principal
 
     async def _look_up(self, session: ReadSession, presented: Presented) -> _Known:
-        now = self._clock.now()
+        now, asked_at = self._clock.now(), monotonic()
         statement = select(
             credentials, principals.c.name.label("principal_name"), principals.c.kind.label("principal_kind")
         ).join(principals, and_(principals.c.id == credentials.c.principal_id, principals.c.disabled_at.is_(None)))
@@ -166,7 +166,7 @@ class Authenticator:
             on_behalf_of=row.on_behalf_of,
         )
         expires_at = row.expires_at.timestamp() if row.expires_at else None
-        return _Known(principal, monotonic() + MAX_AGE_SECONDS, expires_at)
+        return _Known(principal, asked_at + MAX_AGE_SECONDS, expires_at)
 
 
 async def _project_of(
@@ -242,7 +242,7 @@ def _from_authorization(value: bytes) -> str | None:
 
 
 def _for(principal: Principal, presented: Presented) -> Principal:
-    """Only a service may say for whom it acts: the audit names both."""
-    if presented.on_behalf_of and principal.kind is PrincipalKind.SERVICE:
+    """Only a service may say for whom it acts: the audit names both. A credential that says it goes before the request."""
+    if presented.on_behalf_of and principal.kind is PrincipalKind.SERVICE and principal.on_behalf_of is None:
         return replace(principal, on_behalf_of=presented.on_behalf_of)
     return principal

@@ -31,6 +31,7 @@ class NewCredential:
     created_by: str | None = None
     expires_at: datetime | None = None
     on_behalf_of: str | None = None
+    made_with: str | None = None
 
 
 class Directory:
@@ -120,21 +121,29 @@ class Directory:
         return token_id, sign_token(self._keys.token, claims), expires_at
 
     async def knows_key(self, key: str) -> bool:
-        """Whether this very key is in force."""
-        statement = select(credentials.c.id).where(
-            credentials.c.digest == key_digest(self._keys.pepper, key), credentials.c.revoked_at.is_(None)
-        )
+        """Whether this very key was ever made, in force or not."""
+        statement = select(credentials.c.id).where(credentials.c.digest == key_digest(self._keys.pepper, key))
         return await self._session.scalar(statement) is not None
 
     async def revoke(self, credential_id: str) -> None:
-        """End a credential that `find_credential` has shown."""
+        """End a credential that `find_credential` has shown, and all that was made with it if it is a token."""
+        ended = select(credentials.c.id).where(credentials.c.id == credential_id).cte("ended", recursive=True)
+        ended = ended.union(select(credentials.c.id).where(credentials.c.made_with == ended.c.id))
         await self._session.execute(
-            update(credentials).where(credentials.c.id == credential_id).values(revoked_at=self._now)
+            update(credentials)
+            .where(credentials.c.id.in_(select(ended.c.id)), credentials.c.revoked_at.is_(None))
+            .values(revoked_at=self._now)
         )
         await self._changed()
 
     async def rotate(
-        self, row: Row[Any], *, by: str, overlap_seconds: float, not_after: datetime | None = None
+        self,
+        row: Row[Any],
+        *,
+        by: str,
+        overlap_seconds: float,
+        not_after: datetime | None = None,
+        made_with: str | None = None,
     ) -> tuple[str, str]:
         """A successor of a key, which ends at `not_after` at the latest. Both live until the overlap is over."""
         kind = PrincipalKind(row.principal_kind)
@@ -146,6 +155,8 @@ class Directory:
             scopes=row.scopes,
             created_by=by,
             expires_at=_earliest(self._now + lifetime if lifetime else None, not_after),
+            on_behalf_of=row.on_behalf_of,
+            made_with=made_with or row.made_with,
         )
         new_key_id, key = await self.add_key(new, kind)
         end = self._now + timedelta(seconds=overlap_seconds)
@@ -175,10 +186,20 @@ class Directory:
         await notify(self._session, CHANNEL)
 
 
-async def find_credential(session: ReadSession, principal: Principal, credential_id: str) -> Row[Any] | None:
-    """A credential in force that the caller may see, with its principal."""
-    statement = _credentials(principal).where(credentials.c.id == credential_id)
-    return await session.first(statement.where(credentials.c.revoked_at.is_(None)))
+async def find_credential(
+    session: ReadSession, principal: Principal, credential_id: str, *, to_change: bool = False
+) -> Row[Any] | None:
+    """A credential that is not revoked and that the caller sees, with its principal. `to_change` keeps others from it."""
+    statement = _credentials(principal).where(credentials.c.id == credential_id, credentials.c.revoked_at.is_(None))
+    return await session.first(statement.with_for_update(of=credentials) if to_change else statement)
+
+
+async def credential_in_use(session: ReadSession, principal: Principal) -> Row[Any] | None:
+    """The credential with which the principal came in; it is not revoked before this transaction ends."""
+    statement = _credentials(principal).where(
+        credentials.c.id == principal.credential_id, credentials.c.revoked_at.is_(None)
+    )
+    return await session.first(statement.with_for_update(of=credentials, read=True))
 
 
 async def list_keys(
@@ -231,7 +252,10 @@ async def note_used(session: WriteSession, used: Mapping[str, datetime]) -> None
 
 
 async def bootstrap(session: WriteSession, keys: AuthKeys, now: datetime, key: str) -> None:
-    """The first project, the first admin and the given key of theirs; a no-op when they are there."""
+    """The first project, the first admin and the given key of theirs; a no-op when they are there.
+
+    A key that was revoked meanwhile stays revoked, and the platform starts all the same.
+    """
     directory = Directory(session, keys, now)
     project_id, _ = await directory.ensure_project(DEFAULT_PROJECT_NAME, "The project that is there from the start.")
     admin_id = await directory.ensure_principal("admin", PrincipalKind.USER)

@@ -60,6 +60,9 @@ credentials = Table(
     Column("last_used_at", UtcTime),
     Column("revoked_at", UtcTime),
     Column("replaced_by", HexId),
+    # The token with which it was made, or what that token had made: it ends with all of these.
+    Column("made_with", HexId),
+    Index("credentials_made_with_idx", "made_with", postgresql_where=text("made_with IS NOT NULL")),
     Index("credentials_principal_idx", "principal_id"),
     Index("credentials_project_idx", "project_id", "id", postgresql_where=text("revoked_at IS NULL")),
 )

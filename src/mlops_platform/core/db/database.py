@@ -100,6 +100,7 @@ def open_database(settings: Settings, dsn: str, *, pool_size: int | None = None)
             # What a statement carries may be secret; errors are logged.
             hide_parameters=True,
             connect_args={
+                "dsn": dsn,
                 "timeout": 5,
                 "server_settings": {
                     "application_name": APPLICATION_NAME,
@@ -115,9 +116,13 @@ def open_database(settings: Settings, dsn: str, *, pool_size: int | None = None)
 
 
 def sqlalchemy_url(dsn: str) -> URL:
-    """A `postgresql://` URL, unix socket (`?host=/dir&port=`) or TCP, for SQLAlchemy over asyncpg."""
+    """A `postgresql://` URL, unix socket (`?host=/dir&port=`) or TCP, for SQLAlchemy over asyncpg.
+
+    Says where to connect and as whom. What else stands in the URL, such as `sslmode`, only the driver reads: it is given
+    the URL itself as well.
+    """
     parts = urlsplit(dsn)
-    query = dict(parse_qsl(parts.query))
+    query = {name: value for name, value in parse_qsl(parts.query) if name in {"host", "port"}}
     return URL.create(
         "postgresql+asyncpg",
         username=unquote(parts.username) if parts.username else None,

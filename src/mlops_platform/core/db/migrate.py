@@ -85,7 +85,7 @@ async def _run(dsn: str, function: Callable[[Connection], T]) -> T:
     engine = create_async_engine(
         sqlalchemy_url(dsn),
         poolclass=pool.NullPool,
-        connect_args={"timeout": 10, "server_settings": {"lock_timeout": "10000", "timezone": "UTC"}},
+        connect_args={"dsn": dsn, "timeout": 10, "server_settings": {"lock_timeout": "10000", "timezone": "UTC"}},
     )
     try:
         async with engine.connect() as connection:

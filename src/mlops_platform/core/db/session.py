@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mlops_platform.core.errors import DependencyUnavailable, InvalidInput, StorageFull
 
 # SQLSTATE classes and codes that say "not now" and not "never": https://www.postgresql.org/docs/18/errcodes-appendix.html
-_AWAY_CLASSES = ("08", "57", "58")
+# The login classes are a password that was changed, or a database that was moved: the operator mends it, the service waits.
+_LOGIN_CLASSES = ("28", "3D")
+_AWAY_CLASSES = ("08", "57", "58", *_LOGIN_CLASSES)
 _BUSY_STATES = {"55P03", "40001", "40P01", "53300", "53200", "25P03", "25006"}
 _DISK_FULL = "53100"
 _CANCELLED = "57014"
@@ -124,7 +126,8 @@ def _translate(error: Exception) -> Exception:
     if state == _CANCELLED:
         return DependencyUnavailable("database", "The database took too long over this; nothing was changed.")
     if _is_away(error, state):
-        return DependencyUnavailable("database")
+        is_login = state.startswith(_LOGIN_CLASSES)
+        return DependencyUnavailable("database", "The database refuses the platform's login." if is_login else None)
     if state in _BUSY_STATES:
         return DependencyUnavailable(
             "database", "The database is busy with a conflicting change; nothing was changed.", retry_after_seconds=1

@@ -117,17 +117,17 @@ class Courier:
 
     async def send(self, url: str, webhook_id: str, secret_sealed: bytes, event: Event) -> Outcome:
         """One call. What the other side writes back is not kept: it is nobody's business here."""
-        secret = unseal(self._key, secret_sealed, _context(webhook_id)).decode()
         body = json.dumps(event.envelope(), separators=(",", ":")).encode()
         timestamp = int(self._clock.now().timestamp())
-        headers = {
-            "Content-Type": "application/cloudevents+json",
-            "User-Agent": "mlops-platform-webhooks",
-            "webhook-id": event.id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(secret, event.id, timestamp, body),
-        }
         try:
+            secret = unseal(self._key, secret_sealed, _context(webhook_id)).decode()
+            headers = {
+                "Content-Type": "application/cloudevents+json",
+                "User-Agent": "mlops-platform-webhooks",
+                "webhook-id": event.id,
+                "webhook-timestamp": str(timestamp),
+                "webhook-signature": signature(secret, event.id, timestamp, body),
+            }
             answer = await self._client.call("POST", url, headers=headers, content=body)
         except PlatformError as error:
             return Outcome(None, error.detail[:500])

@@ -22,6 +22,7 @@ from mlops_platform.core.errors import (
 )
 from mlops_platform.core.http import idempotency, problems, system
 from mlops_platform.core.http.edge import Edge
+from mlops_platform.core.http.head import HeadAsGet
 from mlops_platform.core.http.platform import access, record, webhooks
 from mlops_platform.core.http.routing import problems as problems_of
 from mlops_platform.core.http.routing import undeclared_routes
@@ -42,7 +43,7 @@ class ServiceApp:
         self.fastapi = _fastapi(service, runtime, self.metrics)
         public = system.PUBLIC_PATHS if runtime.settings.metrics_public else system.PUBLIC_PATHS - {"/metrics"}
         self.edge = Edge(
-            self.fastapi,
+            HeadAsGet(self.fastapi, self.fastapi.routes),
             runtime=runtime,
             public_paths=public,
             hot_routes=service.hot_routes,
@@ -85,6 +86,7 @@ def _fastapi(service: Service, runtime: Runtime, metrics: ServiceMetrics) -> Fas
     app.state.runtime = runtime
     app.state.service = None
     app.state.metrics = metrics
+    app.state.readiness = None
     app.state.checks = {name: _bound(check, runtime) for name, check in service.dependencies.items()}
     app.state.openapi_json = cache(lambda: json.dumps(openapi_document(service, app.routes)).encode())
     return app

@@ -24,6 +24,7 @@ from mlops_platform.core.storage.blob_store import BlobStore, StoredBlob
 from mlops_platform.core.storage.ranges import parse_range
 
 CHECKSUM = "X-Checksum-SHA256"
+OCTETS = "application/octet-stream"
 _DIGEST_HEADERS = ("content-digest", "repr-digest")
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MEMBER = re.compile(r"\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;.*)?", re.ASCII)
@@ -31,7 +32,7 @@ _SAFE_NAME = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
 # A browser that opens somebody's artifact must neither guess what it is nor run what is in it.
 _ATTACHMENT_HEADERS = {
-    "Content-Type": "application/octet-stream",
+    "Content-Type": OCTETS,
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "X-Content-Type-Options": "nosniff",
     # May be kept, and is asked for again each time: an ETag answers without the bytes.
@@ -103,9 +104,11 @@ def disposition(filename: str) -> str:
     return f"attachment; filename=\"{_SAFE_NAME.sub('_', filename)}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
-async def blob_response(headers: Headers, store: BlobStore, blob: StoredBlob, *, filename: str) -> Response:
+async def blob_response(
+    headers: Headers, store: BlobStore, blob: StoredBlob, *, filename: str, media_type: str = OCTETS
+) -> Response:
     """A blob, or the range of it that is asked for; its first bytes are verified before anything is answered."""
-    said = content_headers(blob.sha256, blob.size, filename=filename)
+    said = content_headers(blob.sha256, blob.size, filename=filename) | {"Content-Type": media_type}
     # With `If-Range`, a range of something else than what the client has is worth nothing: it gets the whole.
     is_same = headers.get("if-range", said["ETag"]) == said["ETag"]
     try:

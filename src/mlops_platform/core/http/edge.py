@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from time import perf_counter
 from typing import Any
@@ -46,6 +47,7 @@ class HotTable:
     """Finds the hot route of a request: by exact path, or by a template with one or more parameters."""
 
     def __init__(self, routes: tuple[HotRoute, ...]) -> None:
+        routes = (*routes, *(replace(route, method="HEAD") for route in routes if route.method == "GET"))
         self._exact = {(route.method, route.path): route for route in routes if "{" not in route.path}
         self._templates = [
             (route.method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]{1,200})", route.path) + "/?"), route)
@@ -216,7 +218,7 @@ class _Exchange:
         self.status = response.status
         headers = [*response.headers, (b"content-length", b"%d" % len(response.body)), *self._headers]
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": response.body})
+        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else response.body})
 
     async def refuse(self, error: PlatformError) -> None:
         """Answer with a problem, unless an answer is already on its way."""

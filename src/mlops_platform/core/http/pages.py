@@ -42,12 +42,16 @@ class PageRequest:
 
 def page_request(
     request: Request,
-    page_size: Annotated[int, Query(ge=1, description="Items per page; the server may have a lower limit.")] = 100,
+    page_size: Annotated[
+        int, Query(ge=1, description="Items per page; the server may have a lower limit.")
+    ] = DEFAULT_PAGE_SIZE,
     page_token: Annotated[str | None, Query(max_length=2000, description="`next_page_token` of the page before.")] = None,
 ) -> PageRequest:
     """`page_size` and `page_token` of a list."""
     runtime = request.app.state.runtime
     limit = runtime.settings.max_page_size
+    if page_size > limit and "page_size" not in request.query_params:
+        page_size = limit
     if page_size > limit:
         raise InvalidInput.of("page_size", f"must be at most {limit}", page_size)
     # Bound to the list: the keys of one list mean nothing in another, and may not even be of its types.

@@ -102,7 +102,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         problem = NotFound(f"Nothing is at {path[:200]!r}.", hint="The routes are listed at /docs.")
     elif error.status_code == 405:
-        problem = MethodNotAllowed(f"{request.method} is not possible at {path[:200]!r}.", headers=error.headers or {})
+        headers = dict(error.headers or {})
+        headers["Allow"] = "GET, HEAD" if headers.get("Allow") == "GET" else headers.get("Allow", "")
+        problem = MethodNotAllowed(f"{request.method} is not possible at {path[:200]!r}.", headers=headers)
     else:
         problem = MalformedRequest(str(error.detail), headers=error.headers or {})
     return problem_response(problem, request_id_of(request.scope))

@@ -26,6 +26,8 @@ from mlops_platform.core.http import idempotency
 from mlops_platform.core.identity import Permission, Principal
 
 JSON_SUFFIX = "+json"
+# Below this, reading takes less time than a request; a megabyte of the worst kind takes hundreds of milliseconds.
+_WORTH_A_THREAD = 128 * 1024
 
 
 class Requires:
@@ -52,18 +54,37 @@ def requires(permission: Permission, *, resource: str | None = None, everywhere:
     return Depends(Requires(permission, resource, everywhere=everywhere))  # type: ignore[no-any-return]
 
 
+class LargeBody:
+    """Declares a route whose documents may be larger than other bodies, in multiples of `MLOPS_MAX_BODY_BYTES`."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __call__(self) -> None:
+        """Nothing at the time of a request: `PlatformRoute` has read it."""
+
+
+def takes_large_bodies(*, times: int) -> DependsMarker:
+    """Declare it, among the dependencies of a route."""
+    return Depends(LargeBody(times))  # type: ignore[no-any-return]
+
+
 class PlatformRequest(Request):
     """A request whose body is bounded, and whose JSON is strict: no NaN, no bad UTF-8, no bottomless nesting."""
 
+    body_times = 1
+
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            limit = self.app.state.runtime.settings.max_body_bytes
+            limit = self.app.state.runtime.settings.max_body_bytes * self.body_times
             self._body = b"".join([chunk async for chunk in limited(self.stream(), limit)])
         return self._body
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = read_json(await self.body(), self.app.state.runtime.settings.max_json_depth)
+            body, depth = await self.body(), self.app.state.runtime.settings.max_json_depth
+            is_long = len(body) > _WORTH_A_THREAD
+            self._json = await asyncio.to_thread(read_json, body, depth) if is_long else read_json(body, depth)
         return self._json
 
 
@@ -73,6 +94,8 @@ class PlatformRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         original = super().get_route_handler()
         reads_json = self.body_field is not None
+        markers = [marker.dependency for marker in self.dependencies]
+        body_times = max((marker.times for marker in markers if isinstance(marker, LargeBody)), default=1)
 
         async def answer(request: PlatformRequest) -> Response:
             _refuse_nul(request)
@@ -87,6 +110,7 @@ class PlatformRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             request = PlatformRequest(request.scope, request.receive)
+            request.body_times = body_times
             if not (reads_json or _is_bodiless(request)):
                 return await answer(request)  # an upload takes as long as it takes
             seconds = request.app.state.runtime.settings.request_timeout_seconds

@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.events import outbox
 from mlops_platform.core.events.outbox import Event
@@ -55,11 +56,7 @@ async def deliver(runtime: Runtime, handler: EventHandler) -> bool:
 async def _deliver(runtime: Runtime, handler: EventHandler, limit: int) -> bool:
     now = runtime.clock.now()
     async with runtime.database.write() as session:
-        await session.execute(
-            upsert(event_cursors)
-            .values(consumer=handler.consumer, position=0)
-            .on_conflict_do_nothing(index_elements=["consumer"])
-        )
+        await _ensure_cursor(session, handler)
         cursor = await session.first(
             select(event_cursors).where(event_cursors.c.consumer == handler.consumer).with_for_update(skip_locked=True)
         )
@@ -76,7 +73,9 @@ async def _deliver(runtime: Runtime, handler: EventHandler, limit: int) -> bool:
             except Exception as error:
                 raise HandlerFailed(event, before) from error
         # Events of other types are passed over for good: positions below `newest` never appear later.
-        reached = batch[-1].position if len(batch) == limit else max(newest, cursor.position)
+        # The last one of a batch may have been placed after `newest` was read.
+        last = batch[-1].position or 0 if batch else 0
+        reached = last if len(batch) == limit else max(newest, cursor.position, last)
         if reached != cursor.position:
             await session.execute(
                 update(event_cursors)
@@ -88,11 +87,20 @@ async def _deliver(runtime: Runtime, handler: EventHandler, limit: int) -> bool:
 
 
 async def _count_failure(runtime: Runtime, handler: EventHandler, failed: HandlerFailed) -> None:
-    """Try again later; after the fifth time set the event aside and go on."""
+    """Try again later; after the fifth time set the event aside and go on.
+
+    The cursor was free since the failure: another replica may have passed the event by now, or have failed with it, too.
+    """
     now = runtime.clock.now()
     async with runtime.database.write() as session:
+        await _ensure_cursor(session, handler)
         mine = event_cursors.c.consumer == handler.consumer
-        failures = 1 + int(await session.scalar(select(event_cursors.c.failures).where(mine).with_for_update()) or 0)
+        cursor = await session.first(select(event_cursors).where(mine).with_for_update())
+        if cursor is None or cursor.position >= (failed.event.position or 0):
+            return
+        if cursor.retry_at is not None and cursor.retry_at > now:
+            return
+        failures = cursor.failures + 1
         if failures < _MOST_FAILURES:
             retry_at = now + timedelta(seconds=2.0**failures)
             await session.execute(update(event_cursors).where(mine).values(failures=failures, retry_at=retry_at))
@@ -107,3 +115,9 @@ async def _count_failure(runtime: Runtime, handler: EventHandler, failed: Handle
             update(event_cursors).where(mine).values(position=failed.event.position, failures=0, retry_at=None)
         )
     log.error("event.dead", consumer=handler.consumer, event_id=failed.event.id, exc_info=failed.__cause__)
+
+
+async def _ensure_cursor(session: WriteSession, handler: EventHandler) -> None:
+    """Where the handler stands; what a failed batch has made is undone with it."""
+    first = upsert(event_cursors).values(consumer=handler.consumer, position=0)
+    await session.execute(first.on_conflict_do_nothing(index_elements=["consumer"]))

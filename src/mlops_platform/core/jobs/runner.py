@@ -195,7 +195,7 @@ async def _seal(runtime: Runtime, _: Any) -> None:
 
 
 async def _sweep(runtime: Runtime, _: Any) -> None:
-    if swept := await runtime.blobs.sweep():
+    if swept := await runtime.blobs.sweep_all():
         log.info("storage.swept", blobs=swept)
 
 

@@ -8,7 +8,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import httpx2
@@ -18,6 +20,7 @@ from mlops_platform.core.net.errors import EndpointUnreachable, UnsafeAddress
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _MOST_ADDRESSES = 3
+_RESOLVING_AT_ONCE = 4
 _OUR_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"}
 )
@@ -30,11 +33,17 @@ class Resolver(Protocol):
 
 
 class SystemResolver:
-    """The resolver of this machine."""
+    """The resolver of this machine, in threads of its own.
+
+    It cannot be interrupted: a name whose server never answers would keep the threads that hash and seal everybody's files.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_RESOLVING_AT_ONCE, thread_name_prefix="resolver")
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
         return [str(address[0]) for *_, address in found]
 
 

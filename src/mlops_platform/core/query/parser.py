@@ -34,6 +34,8 @@ MAX_TERMS = 200
 MAX_VALUES = 1000
 MAX_KEY = 250
 COMPARATORS = {"==": Comparator.EQ, "<>": Comparator.NE, **{str(each): each for each in Comparator}}
+# What may stand before an attribute, once.
+PREFIXES = frozenset({"attributes", "attribute", "attr"})
 WORD_VALUES: dict[str, Value] = {"TRUE": True, "FALSE": False, "NAN": math.nan, "INFINITY": math.inf, "INF": math.inf}
 
 
@@ -179,13 +181,11 @@ class _Parser:
             raise self.wrong(f"{field.name!r} {problem}", token) from None
 
     def field(self) -> tuple[Field, Attribute]:
-        start = self.next() if self.here.kind is not TokenKind.END else self.here
-        if start.kind is not TokenKind.WORD or start.keyword:
-            raise self.wrong(f"expected a field ({self.vocabulary.known()}), found {_found(start)}", start)
-        name = self.vocabulary.aliases.get(start.value.lower(), start.value.lower())
+        start, name = self.name()
         dotted = self.take(".") is not None
-        if dotted and name in {"attributes", "attribute", "attr"}:
-            return self.field()
+        if dotted and name in PREFIXES:
+            start, name = self.name()
+            dotted = self.take(".") is not None
         if name in self.vocabulary.collections:
             if not dotted:
                 raise self.wrong(f"expected a key, as in {name}.<key>, found {_found(self.here)}")
@@ -194,6 +194,12 @@ class _Parser:
         if attribute is None or dotted:
             raise self.wrong(f"{start.value!r} is no field; known are {self.vocabulary.known()}", start)
         return Field(name, column=start.column), attribute
+
+    def name(self) -> tuple[Token, str]:
+        start = self.next() if self.here.kind is not TokenKind.END else self.here
+        if start.kind is not TokenKind.WORD or start.keyword:
+            raise self.wrong(f"expected a field ({self.vocabulary.known()}), found {_found(start)}", start)
+        return start, self.vocabulary.aliases.get(start.value.lower(), start.value.lower())
 
     def key(self, name: str, start: Token) -> tuple[Field, Attribute]:
         collection = self.vocabulary.collections[name]

@@ -6,22 +6,28 @@ must not be able to tell.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import structlog
 from sqlalchemy import Row, Text, any_, cast, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.crypto.blob_format import BlobAddress, BlobId
+from mlops_platform.core.crypto.errors import BlobCorrupt, BlobKeyUnavailable
 from mlops_platform.core.db.database import Database
 from mlops_platform.core.db.session import ReadSession, WriteSession
+from mlops_platform.core.errors import DependencyUnavailable
 from mlops_platform.core.identity import ProjectId, new_id
 from mlops_platform.core.storage.blob_store import BlobStore, StoredBlob
-from mlops_platform.core.storage.errors import BlobExpired
+from mlops_platform.core.storage.errors import BlobExpired, BlobMissing
 from mlops_platform.core.storage.tables import blob_references, blobs
+
+log = structlog.get_logger(__name__)
 
 _UNFINISHED_AFTER = timedelta(hours=24)
 _UNHELD_AFTER = timedelta(hours=1)
@@ -52,9 +58,9 @@ class BlobLedger:
             await session.execute(insert(blobs).values(row))
         blob = await self.store.write(project_id, chunks, max_bytes=max_bytes, blob_id=blob_id)
         async with self._database.write() as session:
-            await session.execute(
+            completed = await session.execute(
                 update(blobs)
-                .where(blobs.c.id == blob_id)
+                .where(blobs.c.id == blob_id, blobs.c.state == BlobState.UPLOADING)
                 .values(
                     state=BlobState.STORED,
                     sha256=blob.sha256,
@@ -63,7 +69,41 @@ class BlobLedger:
                     created_at=self._clock.now(),
                 )
             )
+        if completed.rowcount == 0:
+            await self.store.delete(blob.address)
+            raise BlobExpired("The upload took so long that it was given up and removed.", hint="Send it again.")
+        await self._mend_older(blob)
         return blob
+
+    async def _mend_older(self, blob: StoredBlob) -> None:
+        """Look whether the copy that `hold` will share is whole, and make it so out of the new one if it is not.
+
+        Mended in its place, since services remember blobs by id. Reading it costs about what storing the new one did.
+        """
+        same = (blobs.c.project_id == blob.project_id) & (blobs.c.sha256 == blob.sha256)
+        older = select(blobs).where(same, blobs.c.state == BlobState.STORED, blobs.c.id < blob.blob_id)
+        async with self._database.read() as session:
+            row = await session.first(older.order_by(blobs.c.id).limit(1))
+        if row is None or row.is_encrypted != blob.is_encrypted or await self._is_whole(_stored(row)):
+            return
+        log.warning("storage.mended", blob_id=row.id, project_id=row.project_id)
+        content = await self.store.read(blob)
+        await self.store.write(blob.project_id, content, max_bytes=blob.size, blob_id=BlobId(row.id))
+        async with self._database.read() as session:
+            is_known = await session.first(older.where(blobs.c.id == row.id)) is not None
+        if not is_known:  # swept meanwhile: what has no row is never removed again
+            await self.store.delete(_stored(row).address)
+
+    async def _is_whole(self, blob: StoredBlob) -> bool:
+        try:
+            async with aclosing(await self.store.read(blob)) as content:
+                async for _ in content:
+                    pass
+        except (BlobCorrupt, BlobMissing, BlobKeyUnavailable):
+            return False
+        except DependencyUnavailable:
+            return True  # nobody knows, and the upload is not to blame
+        return True
 
     async def hold(self, session: WriteSession, blob: StoredBlob, holder: str) -> StoredBlob:
         """Hold a blob, or the one of the same content that the project has already; the one that is held."""
@@ -115,6 +155,14 @@ class BlobLedger:
             .where(blob_references.c.project_id == project_id, blob_references.c.holder == holder)
         )
         return _stored(row) if row else None
+
+    async def sweep_all(self) -> int:
+        """`sweep`, until nothing is left to remove."""
+        swept = latest = await self.sweep()
+        while latest == _SWEPT_AT_ONCE:
+            latest = await self.sweep()
+            swept += latest
+        return swept
 
     async def sweep(self) -> int:
         """Remove what nothing holds and what died while uploading; how many blobs went."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mlops_platform.contracts.common import MAX_INTEGER
 from mlops_platform.contracts.features import EVENT_TIMESTAMP, MAX_TRAINING_ROWS
@@ -18,6 +19,7 @@ MAX_LABELS = 5_000_000
 MAX_CELLS = 100_000_000
 MAX_LABEL_COLUMNS = 1000
 _TIMES = pa.timestamp("us", tz="UTC")
+_EXACT = 2**53
 
 
 def labels_from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -36,6 +38,8 @@ def _column(name: str, values: list[Any]) -> Any:
         return pa.array([_moment(i, value) for i, value in enumerate(values)], pa.int64()).cast(_TIMES)
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int, float}:
+        if any(isinstance(value, int) and abs(value) > _EXACT for value in values):
+            raise InvalidInput.of(f"rows.{name}", "mixes fractions with an integer that no float holds exactly")
         kinds = {float}
     if len(kinds) > 1:
         raise InvalidInput.of(f"rows.{name}", f"mixes kinds of values: {sorted(kind.__name__ for kind in kinds)}")
@@ -75,7 +79,18 @@ def check_labels(labels: pa.Table, feature_count: int) -> Column:
         raise ContentTooLarge(f"There are more than {MAX_LABELS} labels.", hint="Make several training sets.")
     if labels.num_rows * (feature_count + labels.num_columns) > MAX_CELLS:
         raise ContentTooLarge(f"The training set would have more than {MAX_CELLS} values.", hint="Make several.")
+    for name in labels.column_names:
+        _check_keepable(labels.select([name]))
     return read_moments(labels, EVENT_TIMESTAMP, required=True)
+
+
+def _check_keepable(column: pa.Table) -> None:
+    """Arrow has types that Parquet does not."""
+    try:
+        pq.write_table(column.slice(0, 0), pa.BufferOutputStream())
+    except pa.ArrowNotImplementedError:
+        [field] = column.schema
+        raise InvalidInput.of(field.name, f"holds {field.type}, which a Parquet file cannot hold") from None
 
 
 def keys_of(labels: pa.Table, entity: str) -> Column:

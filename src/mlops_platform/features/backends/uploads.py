@@ -3,7 +3,7 @@
 Blocking: runs in a thread. Nothing in a file is executed; a type that is not in the lists below is refused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from pyarrow import ipc
 from mlops_platform.contracts.features import EVENT_TIMESTAMP, MAX_ENTITY_LENGTH, FeatureType
 from mlops_platform.core.errors import ContentTooLarge, InvalidInput, MalformedRequest
 from mlops_platform.features.backends.columns import STORED_TYPES, Column, column_name
-from mlops_platform.features.domain.rows import ENTITY_PATTERN, MAX_LIST_LENGTH, MAX_STRING_LENGTH
+from mlops_platform.features.domain.rows import MAX_LIST_LENGTH, MAX_STRING_LENGTH
 from mlops_platform.features.domain.schema import FeatureSpec, FeatureView
 from mlops_platform.features.domain.times import MAX_US, MIN_US
 
 MAX_UPLOAD_ROWS = 5_000_000
 # What a file may unpack to: a few kilobytes of Parquet can hold gigabytes of zeros.
 MAX_UNPACKED_BYTES = 1024**3
+_NUMBER_BYTES = 8
+_ENTITY_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 
 
 class UploadFormat(StrEnum):
@@ -49,10 +51,28 @@ def read_table(path: Path, form: UploadFormat) -> pa.Table:
 
 def _read_parquet(path: Path) -> pa.Table:
     with pq.ParquetFile(path) as file:
-        _check_size(
-            file.metadata.num_rows, sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-        )
-        return pa.Table.from_batches(_within_limits(file.iter_batches()), schema=file.schema_arrow)
+        metadata, schema = file.metadata, file.schema_arrow
+    leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
+    _check_size(metadata.num_rows, _declared_size(metadata, leaves))
+    # As dictionaries first: written out, a page that names one long text ten thousand times fills the memory.
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts) as file:
+        table = pa.Table.from_batches(_within_limits(file.iter_batches()), schema=file.schema_arrow)
+    return pa.table([_written_out(table.column(i), field.type) for i, field in enumerate(schema)], schema=schema)
+
+
+def _declared_size(metadata: Any, leaves: Sequence[Any]) -> int:
+    """Bytes before encoding, by the file's own account; of lists, which a batch may hold any number of, the numbers."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    lists = [i for i, leaf in enumerate(leaves) if leaf.max_repetition_level and leaf.physical_type != "BYTE_ARRAY"]
+    in_lists: int = sum(group.column(i).num_values * _NUMBER_BYTES for group in groups for i in lists)
+    encoded: int = sum(group.total_byte_size for group in groups)
+    return max(in_lists, encoded)
+
+
+def _written_out(column: Column, kind: pa.DataType) -> Column:
+    # No cast leads from a dictionary to views.
+    return (column.cast(pa.string()) if pa.types.is_string_view(kind) else column).cast(kind)
 
 
 def _read_arrow(path: Path) -> pa.Table:
@@ -64,10 +84,44 @@ def _within_limits(batches: object) -> list[pa.RecordBatch]:
     kept: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:  # type: ignore[attr-defined]
-        rows, size = rows + batch.num_rows, size + batch.nbytes
+        rows, size = rows + batch.num_rows, size + sum(unpacked_size(column) for column in batch.columns)
         _check_size(rows, size)
         kept.append(batch)
     return kept
+
+
+def unpacked_size(array: Any) -> int:
+    """Bytes of an array's values once dictionaries and views, which may name one long text many times, are written out."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _sum(_lengths(array.dictionary).take(array.indices))
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return _sum(_lengths_of_views(array))
+    if pa.types.is_map(kind):
+        return unpacked_size(array.keys) + unpacked_size(array.items)
+    if pa.types.is_struct(kind):
+        return sum(unpacked_size(part) for part in array.flatten())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return unpacked_size(array.flatten())
+    return int(array.nbytes)
+
+
+def _lengths(values: Any) -> Any:
+    if _is_text(values.type) or pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        return pc.binary_length(values.cast(pa.large_binary()))
+    return pa.array([_NUMBER_BYTES], pa.int64()).take(pa.array([0] * len(values), pa.int64()))
+
+
+def _lengths_of_views(array: Any) -> Any:
+    """A view is four numbers of 32 bits, of which the first is the length."""
+    end = array.offset + len(array)
+    words = pa.Array.from_buffers(pa.int32(), 4 * end, [None, array.buffers()[1]])
+    views: Any = pa.Array.from_buffers(pa.list_(pa.int32(), 4), end, [None], children=[words])
+    return pc.list_element(views.slice(array.offset), 0)
+
+
+def _sum(lengths: Any) -> int:
+    return pc.sum(lengths).as_py() or 0
 
 
 def _check_size(rows: int, size: int) -> None:
@@ -105,7 +159,7 @@ def read_entities(table: pa.Table, name: str) -> Column:
         raise InvalidInput.of(name, f"must hold text or whole numbers, not {column.type}")
     column = column.cast(pa.string())
     right = pc.and_(
-        pc.match_substring_regex(column, ENTITY_PATTERN),
+        pc.match_substring_regex(column, _ENTITY_PATTERN),
         pc.less_equal(pc.utf8_length(column), pa.scalar(MAX_ENTITY_LENGTH)),
     )
     _refuse_where(

@@ -26,11 +26,12 @@ MAX_LIST_LENGTH = 16_384
 # A clock or a time zone that is wrong would otherwise put a row in the future that hides all later ones from serving.
 MAX_AHEAD_SECONDS = 600
 SPECIAL_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-ENTITY_PATTERN = r"^[^\x00-\x1f\x7f]+$"
+# `$` would let a line feed at the end through.
+_ENTITY_PATTERN = r"^[^\x00-\x1f\x7f]+\Z"
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Float = float | Literal["NaN", "Infinity", "-Infinity"]
-_Entity = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ENTITY_LENGTH, pattern=ENTITY_PATTERN)] | _Int64
+_Entity = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ENTITY_LENGTH, pattern=_ENTITY_PATTERN)] | _Int64
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _WIRE_TYPES: dict[FeatureType, Any] = {
     FeatureType.INT: _Int64,

@@ -73,6 +73,8 @@ class PlannedSet:
     name: str
     ttl_us: int | None
     columns: tuple[tuple[str, int], ...]
+    # What a set that was switched off still has in the store grows old, and is not shown.
+    is_online: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +127,14 @@ def make_plan(views: Mapping[str, FeatureView], wanted: Sequence[str]) -> Plan:
     if len({group[0].view.entity for group in grouped.values()}) > 1:
         raise EntityMismatch([(name, group[0].view.entity) for name, group in grouped.items()])
     sets = tuple(
-        PlannedSet(group[0].view.id, name, group[0].view.ttl_microseconds, tuple((one.label, one.slot) for one in group))
-        for name, group in grouped.items()
+        _planned(name, group[0].view, tuple((one.label, one.slot) for one in group)) for name, group in grouped.items()
     )
     labels = tuple(label for planned in sets for label, _ in planned.columns)
     return Plan(sets, labels, dict.fromkeys(labels, PRESENT))
+
+
+def _planned(name: str, view: FeatureView, columns: tuple[tuple[str, int], ...]) -> PlannedSet:
+    return PlannedSet(view.id, name, view.ttl_microseconds, columns, is_online=view.is_online)
 
 
 def assemble(rows: Sequence[OnlineRow | None], plan: Plan, entities: Sequence[str], now_us: int) -> Vectors:
@@ -139,7 +144,7 @@ def assemble(rows: Sequence[OnlineRow | None], plan: Plan, entities: Sequence[st
         vector = Vector(entity, {}, plan.all_present, {})
         for j, planned in enumerate(plan.sets):
             row = rows[i * width + j]
-            if row is None:
+            if row is None or not planned.is_online:
                 _fill_empty(vector, planned, MISSING, None)
             elif planned.ttl_us is not None and row.event_us < now_us - planned.ttl_us:
                 _fill_empty(vector, planned, EXPIRED, row.event_timestamp)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from mlops_platform.contracts.common import NAME_PATTERN, Page, Timestamp
-from mlops_platform.contracts.features import FEATURE_REFERENCE_PATTERN, TrainingSet, TrainingSetCreate
+from mlops_platform.contracts.features import FEATURE_REFERENCE_PATTERN, MAX_FEATURES, TrainingSet, TrainingSetCreate
 from mlops_platform.core.db.session import Record
 from mlops_platform.core.errors import ContentTooLarge, InvalidInput, MalformedRequest, UnsupportedMediaType
 from mlops_platform.core.http.dependencies import Caller, Reading, Work, unit_of_work
@@ -74,6 +74,8 @@ class UploadSpec:
         references = self.features.split(",") if self.features else []
         if not references:
             raise InvalidInput.of("features", "is needed in the query when the body is a file")
+        if len(references) > MAX_FEATURES:
+            raise InvalidInput.of("features", f"must have at most {MAX_FEATURES} values", len(references))
         for reference in references:
             if not re.fullmatch(FEATURE_REFERENCE_PATTERN, reference):
                 raise InvalidInput.of("features", "must be names of features, with commas between", reference[:100])

@@ -1,6 +1,7 @@
 """Ingested rows: recent ones, segments, and what is still to be written online."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Row, delete, extract, func, insert, select
@@ -9,6 +10,9 @@ from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, WriteSession
 from mlops_platform.core.identity import Principal
 from mlops_platform.features.tables import online_pending, recent_rows, segments
+
+# Known without reading the value.
+_SIZE = func.octet_length(recent_rows.c.payload)
 
 
 class RowReader:
@@ -71,13 +75,21 @@ class RowRepository(RowReader):
             )
         )
 
-    async def take_recent(self, feature_set_id: str, *, only_single: bool, most: int) -> Sequence[Row[Any]]:
+    async def take_recent(
+        self, feature_set_id: str, *, only_single: bool, most: int, most_bytes: int
+    ) -> Sequence[Row[Any]]:
         """Claim ingests for merging, oldest first; what another process merges is passed over."""
         statement = visible_to(self._principal, recent_rows).where(recent_rows.c.feature_set_id == feature_set_id)
         if only_single:
             statement = statement.where(recent_rows.c.is_merged.is_(False))
+        sizes = statement.with_only_columns(recent_rows.c.batch_id, _SIZE.label("size"))
+        claimed = await self._session.all(
+            sizes.order_by(recent_rows.c.created_us).limit(most).with_for_update(skip_locked=True)
+        )
+        room = accumulate(row.size for row in claimed[1:])  # One there is always room for.
+        chosen = [row.batch_id for row, total in zip(claimed, (0, *room), strict=False) if total <= most_bytes]
         return await self._session.all(
-            statement.order_by(recent_rows.c.created_us).limit(most).with_for_update(skip_locked=True)
+            statement.where(recent_rows.c.batch_id.in_(chosen)).order_by(recent_rows.c.created_us)
         )
 
     async def remove_recent(self, batch_ids: Sequence[str]) -> None:
@@ -97,19 +109,21 @@ async def overdue_online(session: ReadSession, *, before_us: int, limit: int) ->
     )
 
 
-async def crowded_sets(session: ReadSession, *, ingests: int, rows: int, limit: int) -> Sequence[Row[Any]]:
-    """Feature sets of any project with many recent ingests, or many rows in them: work for a background duty."""
+async def crowded_sets(session: ReadSession, *, ingests: int, rows: int, size: int, limit: int) -> Sequence[Row[Any]]:
+    """Feature sets of any project with many recent ingests, or many rows or bytes in them: work for a background duty."""
     single = func.count().filter(recent_rows.c.is_merged.is_(False))
     total = func.sum(recent_rows.c.row_count)
+    held = func.sum(_SIZE)
     return await session.all(
         select(
             recent_rows.c.project_id,
             recent_rows.c.feature_set_id,
             single.label("ingests"),
             total.label("rows"),
+            held.label("size"),
         )
         .group_by(recent_rows.c.project_id, recent_rows.c.feature_set_id)
-        .having((single >= ingests) | (total >= rows))
-        .order_by(total.desc())
+        .having((single >= ingests) | (total >= rows) | (held >= size))
+        .order_by(held.desc())
         .limit(limit)
     )

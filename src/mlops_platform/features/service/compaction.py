@@ -22,18 +22,26 @@ log = structlog.get_logger(__name__)
 
 MERGE_INGESTS = 256
 SEGMENT_ROWS = 20_000
+# Every read of a feature set brings its recent rows into memory, where lists of floats take four times their stored size.
+SEGMENT_BYTES = 32 * 1024**2
 _MOST_INGESTS = 4096
+_MOST_BYTES = 2 * SEGMENT_BYTES
 _SETS_AT_ONCE = 100
 
 
 async def compact(
-    database: Database, files: OfflineFiles, *, ingests: int = MERGE_INGESTS, rows: int = SEGMENT_ROWS
+    database: Database,
+    files: OfflineFiles,
+    *,
+    ingests: int = MERGE_INGESTS,
+    rows: int = SEGMENT_ROWS,
+    size: int = SEGMENT_BYTES,
 ) -> int:
     """One pass over all projects; how many feature sets were worked on. Several replicas may do it at the same time."""
     async with database.read() as session:
-        crowded = await crowded_sets(session, ingests=ingests, rows=rows, limit=_SETS_AT_ONCE)
+        crowded = await crowded_sets(session, ingests=ingests, rows=rows, size=size, limit=_SETS_AT_ONCE)
     for row in crowded:
-        await _compact_set(database, files, row, makes_segment=row.rows >= rows)
+        await _compact_set(database, files, row, makes_segment=row.rows >= rows or row.size >= size)
     return len(crowded)
 
 
@@ -41,7 +49,9 @@ async def _compact_set(database: Database, files: OfflineFiles, crowded: Record,
     principal = platform_principal(crowded.project_id)
     async with database.write() as session:
         rows = RowRepository(session, principal)
-        taken = await rows.take_recent(crowded.feature_set_id, only_single=not makes_segment, most=_MOST_INGESTS)
+        taken = await rows.take_recent(
+            crowded.feature_set_id, only_single=not makes_segment, most=_MOST_INGESTS, most_bytes=_MOST_BYTES
+        )
         # After the claim: what was ingested by then was ingested with these features, or fewer.
         view = await FeatureSetReader(session, principal).view_by_id(crowded.feature_set_id)
         if not taken or view is None:

@@ -123,6 +123,7 @@ class OnlineWriter:
         async with self._runtime.database.read() as session:
             view = await FeatureSetReader(session, principal).view_by_id(feature_set_id)
         if view is not None and view.is_online:
+            await self._store.check()  # before a whole feature set is read for a store that cannot take it
             await self.materialize(principal, view)
         async with self._runtime.database.write() as session:
             await RowRepository(session, principal).written_online(batch_ids)

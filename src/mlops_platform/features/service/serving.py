@@ -1,7 +1,7 @@
 """Online reads: one cached plan, one call to the store, one answer. No SQL and no audit row."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -11,6 +11,7 @@ from mlops_platform.core.clock import Clock
 from mlops_platform.core.errors import InvalidInput
 from mlops_platform.core.identity import Permission, Principal
 from mlops_platform.features.backends.online import OnlineStore
+from mlops_platform.features.domain.schema import FeatureView
 from mlops_platform.features.domain.serving import OnlineKey, Plan, assemble, make_plan
 from mlops_platform.features.domain.times import to_us
 from mlops_platform.features.service.definitions import Definitions, Snapshot
@@ -32,6 +33,9 @@ class Serving:
         """`entities=a,b&features=x,set:y` as JSON bytes."""
         entities_raw, features_raw = _parameters(query)
         snapshot = await self._definitions.of(principal)
+        if principal.name_patterns(FEATURES_READ) is not None:
+            limited = _limited_plan(principal, snapshot, _list(features_raw, "features", most=MAX_FEATURES))
+            return await self._serve(principal, limited, _entities(entities_raw))
         # The raw bytes are the key: the same request needs no decoding of its features.
         plan = snapshot.plans.get(features_raw)
         if plan is None:
@@ -42,18 +46,30 @@ class Serving:
     async def serve(self, principal: Principal, request: ServeRequest) -> bytes:
         """The same for a body, for more entities than fit in a URL."""
         snapshot = await self._definitions.of(principal)
-        return await self._serve(principal, _plan(snapshot, request.features), request.entities)
+        is_limited = principal.name_patterns(FEATURES_READ) is not None
+        plan = _limited_plan(principal, snapshot, request.features) if is_limited else _plan(snapshot, request.features)
+        return await self._serve(principal, plan, request.entities)
 
     async def _serve(self, principal: Principal, plan: Plan, entities: Sequence[str]) -> bytes:
-        if principal.name_patterns(FEATURES_READ) is not None:
-            for planned in plan.sets:
-                principal.require(FEATURES_READ, planned.name)
         if len(entities) * len(plan.labels) > MAX_SERVED_VALUES:
             raise InvalidInput.of("entities", f"times features must be at most {MAX_SERVED_VALUES} values", len(entities))
         project = principal.project
         keys = [OnlineKey(project, planned.id, entity) for entity in entities for planned in plan.sets]
         rows = await self._store.get_many(keys)
         return _encode(assemble(rows, plan, entities, to_us(self._clock.now())))
+
+
+def _limited_plan(principal: Principal, snapshot: Snapshot, features: Sequence[str]) -> Plan:
+    return make_plan(nameable(principal, snapshot.views, features), features)
+
+
+def nameable(principal: Principal, views: Mapping[str, FeatureView], features: Sequence[str]) -> Mapping[str, FeatureView]:
+    """The feature sets that the caller's grants name: what a plain feature name may mean, and what an error may list."""
+    for reference in features:
+        owner, colon, _ = reference.rpartition(":")
+        if colon:
+            principal.require(FEATURES_READ, owner)
+    return {name: view for name, view in views.items() if principal.may(FEATURES_READ, name)}
 
 
 def _plan(snapshot: Snapshot, features: Sequence[str]) -> Plan:

@@ -9,6 +9,7 @@ from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.features.domain.schema import evolve, first_schema, schema_to_json
 from mlops_platform.features.errors import FeatureSetNameTaken, FeatureSetNotFound
+from mlops_platform.features.repository.rows import RowRepository
 from mlops_platform.features.repository.sets import FeatureSetRepository, to_view
 from mlops_platform.features.service.definitions import Definitions
 
@@ -68,6 +69,8 @@ class FeatureSets:
         changed = await self._sets.change(row.id, {**values, "updated_at": self._work.clock.now()})
         if changed.version != row.version:
             await self._add_version(changed)
+        if changed.is_online and not row.is_online:
+            await self._bring_online(row.id)
         await self._record("feature_set.updated", name, before=_state(row), after=_state(changed))
         return changed
 
@@ -89,6 +92,11 @@ class FeatureSets:
         restored = await self._sets.change(row.id, {"deleted_at": None})
         await self._record("feature_set.restored", name, after=_state(restored))
         return restored
+
+    async def _bring_online(self, feature_set_id: str) -> None:
+        """Leave to the repair, as overdue, what was ingested while nothing was written online."""
+        rows = RowRepository(self._work.session, self._work.principal)
+        await rows.add_pending({"batch_id": new_id(), "feature_set_id": feature_set_id, "created_us": 0})
 
     async def _add_version(self, row: Record) -> None:
         await self._sets.add_version(row, created_by=self._work.principal.name)

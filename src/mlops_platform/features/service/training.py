@@ -12,7 +12,7 @@ import pyarrow as pa
 from mlops_platform.contracts.features import TrainingSetCreate
 from mlops_platform.core.db.database import Database
 from mlops_platform.core.db.session import Record
-from mlops_platform.core.identity import Permission, Principal, ProjectId, new_id
+from mlops_platform.core.identity import Principal, ProjectId, new_id
 from mlops_platform.core.storage.blob_store import StoredBlob
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.features.backends.joins import SetJoin, point_in_time
@@ -33,9 +33,8 @@ from mlops_platform.features.errors import FeatureSetNotFound
 from mlops_platform.features.repository.rows import RowReader, RowRepository
 from mlops_platform.features.repository.sets import FeatureSetRepository, to_view
 from mlops_platform.features.repository.training import TrainingSetRepository
+from mlops_platform.features.service.serving import nameable
 from mlops_platform.features.service.stored_rows import Listed, StoredRows, list_rows
-
-FEATURES_READ = Permission("features:read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +106,8 @@ class TrainingSets:
         """Hold the sets for a moment: whatever is ingested later has a later time of ingest than the cut."""
         async with self._database.write() as session:
             sets, rows = FeatureSetRepository(session, principal), RowRepository(session, principal)
-            resolved = resolve(await sets.views(), spec.features)
+            resolved = resolve(nameable(principal, await sets.views(), spec.features), spec.features)
             names = list(dict.fromkeys(one.view.name for one in resolved))
-            for name in names:
-                principal.require(FEATURES_READ, name)
             held = {row.name: to_view(row) for row in await sets.lock_all(names)}
             for name in names:
                 if name not in held:

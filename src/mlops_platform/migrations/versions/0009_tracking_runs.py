@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0009_tracking_runs"
-down_revision = "0007_run_traces"
+down_revision = "0008_made_with"
 branch_labels = None
 depends_on = None
 

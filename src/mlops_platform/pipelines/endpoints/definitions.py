@@ -18,7 +18,7 @@ from mlops_platform.contracts.pipelines import (
 from mlops_platform.core.db.session import ReadSession
 from mlops_platform.core.http.dependencies import Caller, Reading, Work
 from mlops_platform.core.http.pages import PageOf
-from mlops_platform.core.http.routing import platform_router, problems, requires
+from mlops_platform.core.http.routing import platform_router, problems, requires, takes_large_bodies
 from mlops_platform.core.identity import Principal
 from mlops_platform.pipelines.endpoints import answers
 from mlops_platform.pipelines.errors import (
@@ -44,7 +44,7 @@ router = platform_router(tags=["pipelines"])
 @router.post(
     "/api/pipelines",
     status_code=201,
-    dependencies=[requires(PIPELINES_WRITE)],
+    dependencies=[requires(PIPELINES_WRITE), takes_large_bodies(times=4)],
     responses={
         **problems(PipelineInvalid, ScheduleInvalid, PipelineDeleted),
         200: {"model": PipelineVersion, "description": "This content is a version already."},

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from mlops_platform.contracts.registry import VersionStatus
 from mlops_platform.registry.errors import ModelVersionImmutable
 
+MAX_LABEL = 128
+
 # From which status a version may go where. `ready` is final: readers rely on it.
 TRANSITIONS: dict[VersionStatus, frozenset[VersionStatus]] = {
     VersionStatus.PENDING: frozenset({VersionStatus.READY}),
@@ -31,12 +33,13 @@ def check_mutable(name: str, version: str, status: VersionStatus) -> None:
 
 
 def next_version(taken: Iterable[str]) -> str:
-    """The whole number after the greatest one that is taken; labels of other forms do not count.
+    """The whole number after the greatest one that is taken; labels of other forms, or too long to count on, do not count.
 
     >>> next_version(["1", "2", "1.0.0", "candidate"])
     '3'
     """
-    return str(max((int(version) for version in taken if version.isascii() and version.isdigit()), default=0) + 1)
+    numbers = (int(version) for version in taken if version.isascii() and version.isdigit() and len(version) < MAX_LABEL)
+    return str(max(numbers, default=0) + 1)
 
 
 def unique_tags(tags: Iterable[str]) -> list[str]:

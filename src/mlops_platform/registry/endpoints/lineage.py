@@ -10,8 +10,8 @@ from mlops_platform.core.errors import NotFound
 from mlops_platform.core.http.dependencies import Caller, Reading, Work
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Permission
-from mlops_platform.registry.domain.lineage import MAX_DEPTH, Urn, read_urn
-from mlops_platform.registry.endpoints.parameters import READ, AliasName, ModelName, VersionLabel
+from mlops_platform.registry.domain.lineage import EXCLUSIVE, MAX_DEPTH, Urn, read_urn
+from mlops_platform.registry.endpoints.parameters import MODELS_PROMOTE, READ, AliasName, ModelName, VersionLabel
 from mlops_platform.registry.errors import AliasNotFound, ModelVersionNotFound
 from mlops_platform.registry.repository.lineage import LineageReader
 from mlops_platform.registry.repository.models import ModelReader
@@ -33,6 +33,9 @@ async def state_edge(body: LineageEdgeCreate, work: Work) -> LineageEdge:
     subject, target = read_urn(body.subject, project, field="subject"), read_urn(body.object, project, field="object")
     for end in (subject, target):
         work.principal.require(LINEAGE_WRITE, end.resource)
+    if body.relation in EXCLUSIVE:
+        # It takes the place of what an alias states, so it takes what moving an alias takes.
+        work.principal.require(MODELS_PROMOTE, subject.resource)
     return await Lineage(work).state_by_hand(subject, body.relation, target)
 
 

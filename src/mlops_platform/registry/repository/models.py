@@ -161,20 +161,17 @@ class ModelRepository(ModelReader):
         super().__init__(session, principal)
         self._session: WriteSession = session
 
-    async def ensure_model(self, values: Mapping[str, Any]) -> tuple[str, bool]:
-        """The id of the model of this name, made when absent (and whether it was). Holds it until the commit."""
+    async def ensure_model(self, values: Mapping[str, Any]) -> tuple[str, Row[Any] | None]:
+        """The id of the model of this name, and its row unless it is made just now. Holds it until the commit."""
         row = {**values, "project_id": self._principal.project}
-        made = await self._session.scalar(
-            upsert(registered_models)
-            .values(row)
-            .on_conflict_do_nothing(index_elements=["project_id", "name"])
-            .returning(registered_models.c.id)
-        )
-        if made:
-            return str(made), True
-        statement = visible_to(self._principal, registered_models).where(registered_models.c.name == values["name"])
-        found = await self._session.first(statement.with_for_update())
-        return str(found.id) if found else "", False
+        insert = upsert(registered_models).values(row).on_conflict_do_nothing(index_elements=["project_id", "name"])
+        held = visible_to(self._principal, registered_models).where(registered_models.c.name == values["name"])
+        while True:
+            if made := await self._session.scalar(insert.returning(registered_models.c.id)):
+                return str(made), None
+            if found := await self._session.first(held.with_for_update()):
+                return str(found.id), found
+            # It was purged while we waited for it: the name is free again.
 
     async def add_version(self, values: Mapping[str, Any]) -> bool:
         """Insert a version; False when the pair is taken."""

@@ -42,7 +42,7 @@ class ModelRegistry:
         """Add a version to a model, which is made when absent."""
         now = self._work.clock.now()
         model = {"id": new_id(), "name": new.name, "created_at": now, "updated_at": now}
-        model_id, is_new_model = await self._models.ensure_model(model)
+        model_id, known = await self._models.ensure_model(model)
         version = new.version or versions.next_version(await self._models.version_labels(model_id))
         added = await self._models.add_version(
             {
@@ -70,8 +70,9 @@ class ModelRegistry:
             )
         # A new version brings a deleted model back: its name was never free for anything else.
         await self._models.update_model(model_id, {"updated_at": now, "deleted_at": None})
-        if is_new_model:
-            await self._record("model.created", self._urn("model", new.name), after={"name": new.name})
+        if known is None or known.deleted_at is not None:
+            action = "model.created" if known is None else "model.restored"
+            await self._record(action, self._urn("model", new.name), after={"name": new.name})
         await self._record("model_version.created", self._version_urn(new.name, version), after=new.model_dump(mode="json"))
         await self._state_lineage(new, version)
         return await self._found(new.name, version)
@@ -133,6 +134,10 @@ class ModelRegistry:
         if row is None:
             raise model_not_found(name)
         version_ids = await self._models.lock_model(row.id)
+        # Asked again under the lock, without which no alias moves.
+        pointing = await self._models.model(name, with_deleted=True)
+        for alias in sorted((pointing.aliases or {}) if pointing else {}):
+            await self._record_removed_alias(name, alias)
         files = await ArtifactRepository(self._work.session, self._work.principal).remove_all(version_ids)
         await self._release(blobs, files)
         await self._models.purge_model(row.id)
@@ -166,6 +171,9 @@ class ModelRegistry:
         model = await self._model(name)
         if not await self._models.remove_alias(model.id, alias):
             raise AliasNotFound(f"{name!r} has no alias {alias!r}.")
+        await self._record_removed_alias(name, alias)
+
+    async def _record_removed_alias(self, name: str, alias: str) -> None:
         resource = self._urn("alias", f"{name}/{alias}")
         await self._record(ALIAS_REMOVED, resource, before={"alias": alias})
         await self._lineage.forget_alias(resource, self._work.clock.now())

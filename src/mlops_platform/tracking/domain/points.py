@@ -46,8 +46,6 @@ def read_points(body: Any, *, now: datetime) -> Points:
             if not isinstance(item, dict):
                 raise InvalidInput.of(f"[{index}]", 'must be an object such as {"accuracy": 0.95, "step": 100}', item)
             _read_one(item, points, f"[{index}].", now)
-            if len(points) > MAX_POINTS:
-                raise ContentTooLarge(f"The body holds more than {MAX_POINTS} points; send it in parts.")
     else:
         raise InvalidInput.of("body", 'must be an object such as {"accuracy": 0.95, "step": 100}, or a list of them', body)
     if not points:
@@ -66,6 +64,8 @@ def _read_one(body: dict[str, Any], points: Points, where: str, now: datetime) -
         if key not in {"step", "timestamp"}:
             points.keys.append(key)
             points.values.append(_read_value(key, value, where))
+    if len(points.keys) > MAX_POINTS:
+        raise ContentTooLarge(f"The body holds more than {MAX_POINTS} points; send it in parts.")
     added = len(points) - count
     points.steps += [step] * added
     points.timestamps += [timestamp] * added

@@ -2,20 +2,18 @@
 
 from contextlib import asynccontextmanager
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import Path, Query, Request, Response
-from starlette.responses import StreamingResponse
 
 from mlops_platform.contracts.common import Page
 from mlops_platform.contracts.tracking import Artifact, ArtifactEntry
 from mlops_platform.core.db.session import Record
 from mlops_platform.core.errors import ContentTooLarge, InvalidInput, RangeNotSatisfiable, StorageFull
+from mlops_platform.core.http import content
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, Work, unit_of_work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router
 from mlops_platform.core.identity import Principal
-from mlops_platform.core.storage.ranges import parse_range
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.domain.artifacts import checked_path, media_type
 from mlops_platform.tracking.endpoints.places import Place, RunPlace, on_run
@@ -46,8 +44,10 @@ _work = asynccontextmanager(unit_of_work)
 async def put_artifact(place: Place, path: ArtifactPath, request: Request, caller: Caller, runtime: RuntimeOf) -> Artifact:
     """Store the body under a path, replacing what was there. Streamed; nothing is seen of it until all of it is stored."""
     checked_path(path)
+    content.check_upload(request.headers, max_bytes=runtime.settings.max_upload_bytes)
     await _check_writable(place, caller, runtime)
-    blob = await runtime.blobs.write(caller.project, request.stream(), max_bytes=runtime.settings.max_upload_bytes)
+    chunks = content.upload_of(request)
+    blob = await runtime.blobs.write(caller.project, chunks, max_bytes=runtime.settings.max_upload_bytes)
     # The transaction begins here: an upload may take hours, and it waits for no row and holds none.
     async with _work(request) as work:
         artifacts = RunArtifacts(work, runtime.blobs, place.run_id, experiment_id=place.experiment_id)
@@ -77,28 +77,26 @@ async def list_artifacts(
     "/artifacts/{path:path}",
     permission=EXPERIMENTS_READ,
     errors=(ArtifactNotFound, RangeNotSatisfiable, InvalidInput),
-    response_class=StreamingResponse,
+    response_class=Response,
 )
-async def get_artifact(place: Place, path: ArtifactPath, request: Request, caller: Caller, runtime: RuntimeOf) -> Response:
+async def get_artifact(place: Place, path: ArtifactPath, request: Request, runtime: RuntimeOf) -> Response:
     """Download a file, or the `Range` of it that is asked for. Every byte is verified before it is sent."""
     checked_path(path)
-    async with runtime.database.read() as session:
-        await _check_run(place, caller, session)
-        row = await ArtifactReader(session, caller, place.run_id).artifact(path)
-        blob = await runtime.blobs.held(session, caller.project, holder(place.run_id, path))
-    if row is None or blob is None:
-        raise artifact_not_found(place.run_id, path)
-    headers = _headers(row)
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
-    wanted = parse_range(request.headers.get("range"), blob.size)
-    if wanted is None:
-        headers["Content-Length"] = str(blob.size)
-        return StreamingResponse(await runtime.blobs.store.read(blob), headers=headers, media_type=row.content_type)
-    headers["Content-Length"] = str(wanted.end - wanted.start)
-    headers["Content-Range"] = wanted.content_range
-    content = await runtime.blobs.store.read(blob, start=wanted.start, end=wanted.end)
-    return StreamingResponse(content, status_code=206, headers=headers, media_type=row.content_type)
+    async with _work(request) as work:
+        await _check_run(place, work.principal, work.session)
+        row = await ArtifactReader(work.session, work.principal, place.run_id).artifact(path)
+        # The headers speak of this blob and not of the row: an upload may have come between the two.
+        blob = await runtime.blobs.held(work.session, work.principal.project, holder(place.run_id, path))
+        if row is None or blob is None:
+            raise artifact_not_found(place.run_id, path)
+        if content.is_unchanged(request.headers, etag := content.entity_tag(blob.sha256)):
+            return content.not_modified(etag)
+        artifacts = RunArtifacts(work, runtime.blobs, place.run_id, experiment_id=place.experiment_id)
+        await artifacts.record_download(path, blob)
+    name = path.rpartition("/")[2]
+    return await content.blob_response(
+        request.headers, runtime.blobs.store, blob, filename=name, media_type=row.content_type
+    )
 
 
 @on_run(
@@ -129,18 +127,6 @@ async def _check_writable(place: RunPlace, caller: Principal, runtime: Runtime) 
     caller.require(EXPERIMENTS_WRITE, row.experiment_name)
     if row.deleted_at is not None or row.experiment_deleted_at is not None:
         raise RunDeleted.of(place.run_id)
-
-
-def _headers(row: Record) -> dict[str, str]:
-    name = quote(row.path.rpartition("/")[2], safe="")
-    return {
-        "ETag": f'"{row.sha256}"',
-        "X-Checksum-SHA256": row.sha256,
-        "Accept-Ranges": "bytes",
-        # Never shown by a browser as a page of ours, whatever type its uploader claimed.
-        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-    }
 
 
 def _artifact(row: Record) -> Artifact:

@@ -60,6 +60,9 @@ async def list_runs_of_experiment(
 
 
 async def _search(asked: RunSearch, caller: Principal, session: ReadSession, runtime: Runtime) -> Page[Run]:
+    limit = runtime.settings.max_page_size
+    if asked.page_size > limit:
+        raise InvalidInput.of("page_size", f"must be at most {limit}", asked.page_size)
     selection = read_selection(asked.fields)
     question = read_question(asked.filter, asked.order_by)
     search = Search(question, tuple(dict.fromkeys(asked.experiment_ids)), asked.deleted)

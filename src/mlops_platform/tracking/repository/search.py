@@ -111,6 +111,7 @@ class _Key:
     def __init__(self, order: Order, number: int) -> None:
         self.field = order.field
         self.descending = order.descending
+        self.is_first = number == 0
         self.table: FromClause | None = None
         if self.field.collection is not None:
             self.table = TABLES[self.field.collection].alias(f"o{number}")
@@ -133,9 +134,14 @@ class _Key:
         if self.table is None:
             return _attribute(self.field)
         if self.field.collection == PARAMS:
-            return self.table.c.number if section == VALUES else func.left(self.table.c.text, SORTED_LENGTH)
+            return self.table.c.number if section == VALUES else self._param_text(self.table)
         value = value_of(self.field, self.table)
         return value if self.field.collection == METRICS else func.left(value, SORTED_LENGTH)
+
+    def _param_text(self, table: FromClause) -> Column:
+        """Numbers have a text as well, by which 1 and 1.0 would be no tie; the first key's section holds none."""
+        found = func.left(table.c.text, SORTED_LENGTH)
+        return found if self.is_first else case((table.c.number.is_(None), found))
 
     def belongs(self, section: int) -> Condition:
         """The condition that a row, joined inside, lies in a section. Written so that an index range can serve it."""

@@ -65,6 +65,11 @@ class RunArtifacts:
             {"run_id": self._run_id, "experiment_id": run.experiment_id, "path": path, "files": len(gone)},
         )
 
+    async def record_download(self, path: str, blob: StoredBlob) -> None:
+        """State who took what away."""
+        detail = {"path": path, "sha256": blob.sha256, "size": blob.size}
+        await self._work.audit("run.artifact_downloaded", self._work.urn("run", self._run_id), detail=detail)
+
     async def _found(self, path: str) -> Record:
         row = await self._artifacts.artifact(path)
         if row is None:

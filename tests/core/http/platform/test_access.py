@@ -1,13 +1,17 @@
 """Attempts to get further with `/api/platform` than one's credential reaches."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from mlops_platform.core.audit.tables import audit_entries
+from mlops_platform.core.auth.authenticator import MAX_AGE_SECONDS
 from mlops_platform.core.auth.directory import Directory, NewCredential
-from mlops_platform.core.identity import PrincipalKind, Role
+from mlops_platform.core.auth.tables import credentials
+from mlops_platform.core.identity import PrincipalKind, Role, new_id
 from tests.factories.waiting import until
 
 KEYS, TOKENS, GRANTS, PROJECTS = (f"/api/platform/{name}" for name in ("keys", "tokens", "grants", "projects"))
@@ -17,6 +21,10 @@ LAPTOP = {"name": "laptop"}
 async def whoami(play, key, **headers):
     client = await play.client(key, **headers)
     return await client.get("/api/platform/whoami")
+
+
+async def refused(play, credential):
+    return (await whoami(play, credential)).status_code == 401
 
 
 async def id_of(caller):
@@ -72,12 +80,37 @@ class TestKeysOfOnesOwn:
             assert (await whoami(play, key)).status_code == 200
         assert (await bob.http.post(path)).status_code == 409
 
-    async def test_a_revoked_key_is_out_on_the_next_request(self, play, runtime):
+    async def test_rotating_at_once_from_many_places_makes_one_successor(self, play):
         bob = await play.caller(Role.VIEWER)
-        generation = runtime.authenticator._generation
+        path = f"{KEYS}/{await id_of(bob)}/rotate"
+        answers = await asyncio.gather(*(bob.http.post(path) for _ in range(6)))
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409, 409]
+        assert len((await bob.http.get(KEYS)).json()["items"]) == 2
+
+    async def test_a_key_that_is_revoked_while_it_is_rotated_has_no_successor(self, play, runtime):
+        ada = await play.caller()
+        bob = await play.caller(Role.VIEWER, project=ada.project)
+        key_id = await id_of(bob)
+        await ada.http.get(KEYS)  # known from here on: the next request reads the key at once
+        async with runtime.database.write() as session:
+            await Directory(session, runtime.auth_keys, runtime.clock.now()).revoke(key_id)
+            rotating = asyncio.create_task(ada.http.post(f"{KEYS}/{key_id}/rotate"))
+            await asyncio.wait({rotating}, timeout=0.3)  # it waits for the one who revokes, having read the key as it was
+        assert (await rotating).status_code == 404
+
+    async def test_a_key_that_has_expired_is_not_rotated_into_life(self, play, runtime):
+        bob = await play.caller(Role.VIEWER)
+        made = (await bob.http.post(KEYS, json={**LAPTOP, "expires_in_days": 1})).json()
+        async with runtime.database.write() as session:
+            over = runtime.clock.now() - timedelta(seconds=1)
+            await session.execute(update(credentials).where(credentials.c.id == made["id"]).values(expires_at=over))
+        assert (await bob.http.post(f"{KEYS}/{made['id']}/rotate")).status_code == 404
+
+    async def test_a_revoked_key_is_out_as_soon_as_the_notification_arrives(self, play):
+        bob = await play.caller(Role.VIEWER)
         assert (await bob.http.delete(f"{KEYS}/{await id_of(bob)}")).status_code == 200
-        await until(lambda: runtime.authenticator._generation != generation)
-        assert (await whoami(play, bob.key)).status_code == 401
+        # Sooner than what is remembered would be forgotten by itself.
+        await until(partial(refused, play, bob.key), seconds=MAX_AGE_SECONDS - 1)
 
 
 class TestScopedKeys:
@@ -204,6 +237,42 @@ class TestTokens:
         rotated = (await by_token.post(f"{KEYS}/{await id_of(bob)}/rotate")).json()
         for made in (key, forever, longer, rotated):
             assert datetime.fromisoformat(made["expires_at"]) <= datetime.now(UTC) + timedelta(seconds=61)
+
+    async def test_what_it_makes_makes_nothing_that_outlives_it_either(self, play):
+        bob = await play.caller()
+        token = (await bob.http.post(TOKENS, json={"name": "t", "ttl_seconds": 60})).json()["token"]
+        made = token
+        for _ in range(3):
+            client = await play.client(made)
+            answer = (await client.post(KEYS, json={**LAPTOP, "expires_in_days": None})).json()
+            assert answer["expires_at"] is not None
+            assert datetime.fromisoformat(answer["expires_at"]) <= datetime.now(UTC) + timedelta(seconds=61)
+            made = answer["key"]
+
+    async def test_what_it_made_ends_when_it_is_revoked(self, play):
+        bob = await play.caller()
+        token = (await bob.http.post(TOKENS, json={"name": "t"})).json()
+        key = (await (await play.client(token["token"])).post(KEYS, json=LAPTOP)).json()
+        further = (await (await play.client(key["key"])).post(TOKENS, json={"name": "t"})).json()
+        assert (await whoami(play, further["token"])).status_code == 200
+        assert (await bob.http.delete(f"{TOKENS}/{token['id']}")).status_code == 200
+        for made in (token["token"], key["key"], further["token"]):
+            await until(partial(refused, play, made))
+        assert (await whoami(play, bob.key)).status_code == 200
+
+    async def test_one_that_says_for_whom_it_acts_says_it_for_good(self, play):
+        ada = await play.caller()
+        body = {"name": "t", "principal": f"nightly-{new_id()}", "on_behalf_of": "grace"}
+        token = (await ada.http.post(TOKENS, json=body)).json()["token"]
+        await ada.http.post(GRANTS, json={"principal": body["principal"], "role": "service", "kind": "service"})
+        said = await whoami(play, token, **{"X-MLOps-On-Behalf-Of": "mallory"})
+        assert said.json()["on_behalf_of"] == "grace"
+        client = await play.client(token)
+        other = (await client.post(TOKENS, json={"name": "t", "on_behalf_of": "mallory"})).json()["token"]
+        key = (await client.post(KEYS, json=LAPTOP)).json()["key"]
+        for made in (other, key):
+            said = await whoami(play, made, **{"X-MLOps-On-Behalf-Of": "mallory"})
+            assert said.json()["on_behalf_of"] == "grace"
 
     async def test_only_a_service_acts_on_behalf_of_others(self, play):
         ada = await play.caller()

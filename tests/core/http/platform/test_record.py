@@ -10,6 +10,7 @@ import uvicorn
 
 from mlops_platform.core.auth.authenticator import Presented
 from mlops_platform.core.auth.directory import Directory
+from mlops_platform.core.events import outbox
 from mlops_platform.core.events.outbox import Event, append, new_event_id, place
 from mlops_platform.core.http.platform import record
 from mlops_platform.core.identity import Role
@@ -151,6 +152,21 @@ class TestRefusals:
     @pytest.mark.parametrize("since", ["-1", "x", str(2**63), "9" * 50])
     async def test_a_position_that_is_none_is_named(self, ada, since):
         assert (await ada.http.get(f"{FEED}?since={since}")).status_code == 422
+
+    async def test_what_it_passes_over_is_not_read_again_and_again(self, ada, address, emit, runtime, monkeypatch):
+        asked = []
+        read_after = outbox.read_after
+
+        async def noting(session, position, **wanted):
+            asked.append(position)
+            return await read_after(session, position, **wanted)
+
+        monkeypatch.setattr(outbox, "read_after", noting)
+        async with Feed(address, ada.key).following("?types=box.opened&since=0"):
+            await emit(ada.project, *range(5))
+            async with runtime.database.read() as session:
+                newest = await outbox.last_position(session)
+            await until(lambda: asked[-1] >= newest)
 
     async def test_who_may_see_some_names_does_not_see_the_events_of_all(self, ada, play):
         bob = await play.caller(Role.ADMIN, project=ada.project, pattern="fraud-*")

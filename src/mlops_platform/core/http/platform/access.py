@@ -85,14 +85,17 @@ async def create_key(body: KeyCreate, work: Work, runtime: RuntimeOf) -> NewApiK
     if body.role is not None:
         work.principal.require_everywhere(permissions.GRANTS_ADMIN)
         await access.grant(principal_id, work.principal.project, Role(body.role), by=work.principal.id)
-    now = work.clock.now()
+    now, in_use = work.clock.now(), await _in_use(work)
+    is_own = principal_id == work.principal.id
     new = NewCredential(
         principal_id=principal_id,
         project_id=work.principal.project,
         name=body.name,
-        scopes=_narrowed(work.principal, body.scopes, is_own=principal_id == work.principal.id),
+        scopes=_narrowed(work.principal, body.scopes, is_own=is_own),
         created_by=work.principal.id,
-        expires_at=_end(await _in_use(work), now + timedelta(days=body.expires_in_days) if body.expires_in_days else None),
+        expires_at=_end(in_use, now + timedelta(days=body.expires_in_days) if body.expires_in_days else None),
+        on_behalf_of=in_use.on_behalf_of if is_own else None,
+        made_with=_made_with(in_use),
     )
     key_id, secret = await access.add_key(new, kind)
     await work.audit("key.created", f"key:{key_id}", after={"principal": principal_id, "scopes": body.scopes})
@@ -126,13 +129,17 @@ async def rotate_key(
     overlap_seconds: Annotated[int, Query(ge=0, le=30 * 86400)] = ROTATION_OVERLAP_SECONDS,
 ) -> NewApiKey:
     """A successor for a key; the old one goes on for `overlap_seconds`, so that nothing stops meanwhile."""
-    row = await _credential(work, key_id)
-    if row.kind != directory.KEY:
+    row, in_use = await _credential(work, key_id), await _in_use(work)
+    if row.kind != directory.KEY or (row.expires_at is not None and row.expires_at <= work.clock.now()):
         raise CredentialNotFound(f"There is no key {key_id!r} in force.")
     if row.replaced_by is not None:
         raise KeyAlreadyRotated(f"The key {key_id!r} has a successor.", hint="Rotate the successor.")
     new_id, secret = await _directory(work, runtime).rotate(
-        row, by=work.principal.id, overlap_seconds=overlap_seconds, not_after=_end(await _in_use(work), None)
+        row,
+        by=work.principal.id,
+        overlap_seconds=overlap_seconds,
+        not_after=_end(in_use, None),
+        made_with=_made_with(in_use),
     )
     await work.audit("key.rotated", f"key:{key_id}", after={"successor": new_id, "overlap_seconds": overlap_seconds})
     return NewApiKey(**_key_fields(await _credential(work, new_id)), key=secret)
@@ -163,14 +170,16 @@ async def create_token(body: TokenCreate, work: Work, runtime: RuntimeOf) -> New
     principal_id, kind = await _whose(access, work.principal, body.principal, PrincipalKind.SERVICE)
     if body.on_behalf_of is not None and kind is not PrincipalKind.SERVICE:
         raise InvalidInput.of("on_behalf_of", "only a service acts on behalf of others", body.on_behalf_of)
+    in_use, is_own = await _in_use(work), principal_id == work.principal.id
     new = NewCredential(
         principal_id=principal_id,
         project_id=work.principal.project,
         name=body.name,
-        scopes=_narrowed(work.principal, body.scopes, is_own=principal_id == work.principal.id),
+        scopes=_narrowed(work.principal, body.scopes, is_own=is_own),
         created_by=work.principal.id,
-        on_behalf_of=body.on_behalf_of,
-        expires_at=_end(await _in_use(work), work.clock.now() + timedelta(seconds=body.ttl_seconds)),
+        on_behalf_of=(in_use.on_behalf_of if is_own else None) or body.on_behalf_of,
+        expires_at=_end(in_use, work.clock.now() + timedelta(seconds=body.ttl_seconds)),
+        made_with=_made_with(in_use),
     )
     token_id, token, expires_at = await access.add_token(new, body.ttl_seconds)
     await work.audit("token.created", f"token:{token_id}", after={"principal": principal_id, "scopes": body.scopes})
@@ -268,7 +277,7 @@ async def _credential(work: UnitOfWork, credential_id: str) -> Row[Any]:
     its successor would be a way up.
     """
     caller = work.principal
-    row = await directory.find_credential(work.session, caller, credential_id)
+    row = await directory.find_credential(work.session, caller, credential_id, to_change=True)
     if row is None or not (row.principal_id == caller.id or caller.may_everywhere(permissions.KEYS_ADMIN)):
         raise CredentialNotFound(f"There is no credential {credential_id!r} in force.")
     in_use = await _in_use(work)
@@ -280,8 +289,7 @@ async def _credential(work: UnitOfWork, credential_id: str) -> Row[Any]:
 
 async def _in_use(work: UnitOfWork) -> Row[Any]:
     """The credential with which the caller came in."""
-    credential_id = work.principal.credential_id
-    row = await directory.find_credential(work.session, work.principal, credential_id) if credential_id else None
+    row = await directory.credential_in_use(work.session, work.principal)
     if row is None:
         raise Unauthenticated
     return row
@@ -289,10 +297,15 @@ async def _in_use(work: UnitOfWork) -> Row[Any]:
 
 def _end(in_use: Row[Any], wanted: datetime | None) -> datetime | None:
     """When a new credential ends. What a token makes ends with it: a short life must not give a long one."""
-    if in_use.kind != directory.TOKEN:
+    if _made_with(in_use) is None:
         return wanted
     end: datetime = in_use.expires_at
     return min(wanted, end) if wanted else end
+
+
+def _made_with(in_use: Row[Any]) -> str | None:
+    """With what a new credential ends: the one in use, if that is a token or was itself made with one."""
+    return str(in_use.id) if in_use.kind == directory.TOKEN or in_use.made_with else None
 
 
 def _key_fields(row: Row[Any]) -> dict[str, Any]:

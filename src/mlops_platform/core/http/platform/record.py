@@ -117,6 +117,7 @@ async def _feed(
     while not runtime.signals.is_stopping and await _may_go_on(runtime, presented):
         try:
             async with runtime.database.read() as session:
+                newest = await outbox.last_position(session)
                 batch = await outbox.read_after(session, position, limit=_BATCH, project_id=project_id, types=types)
         except DependencyUnavailable:
             return
@@ -127,6 +128,8 @@ async def _feed(
         if batch:
             silent_since = asyncio.get_running_loop().time()
             continue
+        # What is not wanted need not be looked through again: no position below this one is ever given later.
+        position = max(position, newest)
         await runtime.signals.wait("placed", 1.0)
         if asyncio.get_running_loop().time() - silent_since > _KEEP_ALIVE_SECONDS:
             silent_since = asyncio.get_running_loop().time()

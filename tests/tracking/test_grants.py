@@ -1,0 +1,110 @@
+"""Grants for some names: runs are addressed by id, so that no route can declare the name; each has to look it up."""
+
+import re
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from mlops_platform.core.auth.directory import Directory
+from mlops_platform.core.http.app import routes_of
+from mlops_platform.core.identity import PrincipalKind, Role
+from mlops_platform.tracking.app import SERVICE as TRACKING
+from tests.conftest import Caller, Platform
+from tests.factories.tracking import a_run, an_experiment
+
+SERVICE = "experiment-tracking"
+RUN = "/api/runs/{run_id}"
+LONG = "/api/experiments/{experiment_id}/runs/{run_id}"
+EXPERIMENT = "/api/experiments/{experiment_id}"
+
+_ON_RUN: dict[tuple[str, str], Any] = {
+    ("GET", ""): None,
+    ("PATCH", ""): {"notes": "mine"},
+    ("DELETE", ""): None,
+    ("POST", "/restore"): None,
+    ("POST", "/params"): {"parameters": {"lr": 1}},
+    ("POST", "/tags"): {"tags": {"a": "b"}},
+    ("POST", "/inputs"): {"inputs": ["urn:mlops:PROJECT:model:m"]},
+    ("POST", "/metrics"): {"loss": 2},
+    ("GET", "/metrics"): None,
+    ("GET", "/metric-points"): None,
+    ("GET", "/metrics/{key}"): None,
+    ("PUT", "/artifacts/{path}"): b"content",
+    ("GET", "/artifacts"): None,
+    ("GET", "/artifacts/{path}"): None,
+    ("DELETE", "/artifacts/{path}"): None,
+}
+_ON_EXPERIMENT: dict[tuple[str, str], Any] = {
+    ("GET", ""): None,
+    ("PATCH", ""): {"description": "mine"},
+    ("DELETE", ""): None,
+    ("POST", "/restore"): None,
+    ("GET", "/runs"): None,
+    ("POST", "/runs"): {},
+}
+ROUTES = {(method, form + suffix): body for form in (RUN, LONG) for (method, suffix), body in _ON_RUN.items()}
+ROUTES |= {(method, EXPERIMENT + suffix): body for (method, suffix), body in _ON_EXPERIMENT.items()}
+NAMELESS = {("GET", "/api/experiments"), ("POST", "/api/experiments"), ("GET", "/api/runs"), ("POST", "/api/runs/search")}
+QUERIES = {"/metric-points": "?key=loss"}
+
+
+class Hidden:
+    """A run with everything, in an experiment that is not the caller's."""
+
+    def __init__(self, owner: Caller, experiment_id: str, run_id: str) -> None:
+        self.owner, self.experiment_id, self.run_id = owner, experiment_id, run_id
+
+    async def ask(self, caller: Caller, method: str, route: str) -> int:
+        body = ROUTES[method, route]
+        places = {"experiment_id": self.experiment_id, "run_id": self.run_id, "key": "loss", "path": "a.txt"}
+        url = re.sub(r"{(\w+)}", lambda found: places[found[1]], route)
+        url += next((query for ending, query in QUERIES.items() if route.endswith(ending)), "")
+        options: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+        if isinstance(body, dict) and "inputs" in body:
+            options = {"json": {"inputs": [body["inputs"][0].replace("PROJECT", self.owner.project)]}}
+        return (await caller.http.request(method, url, **({} if body is None else options))).status_code
+
+    async def everything(self) -> list[Any]:
+        urls = [f"{EXPERIMENT}", f"{EXPERIMENT}/runs", f"{RUN}/metrics", f"{RUN}/artifacts"]
+        asked = [url.format(experiment_id=self.experiment_id, run_id=self.run_id) for url in urls]
+        return [(await self.owner.http.get(url)).json() for url in asked]
+
+
+@pytest.fixture
+async def hidden(platform: Platform) -> Hidden:
+    owner = await platform.caller(SERVICE)
+    experiment_id = await an_experiment(owner, "blue/1")
+    run_id = await a_run(owner, experiment_id, {"loss": 1}, parameters={"seed": 1})
+    assert (await owner.http.put(f"/api/runs/{run_id}/artifacts/a.txt", content=b"secret")).status_code == 200
+    return Hidden(owner, experiment_id, run_id)
+
+
+def test_every_route_of_the_service_is_asked_below():
+    served = {
+        (method, re.sub(r":\w+}", "}", route.path))
+        for route in routes_of(TRACKING)
+        if isinstance(route, APIRoute) and route.path.startswith(("/api/runs", "/api/experiments"))
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert served == set(ROUTES) | NAMELESS
+
+
+@pytest.mark.parametrize(("method", "route"), sorted(ROUTES))
+async def test_what_a_grant_does_not_name_is_not_there(platform, hidden, method, route):
+    before = await hidden.everything()
+    limited = await platform.caller(SERVICE, Role.ADMIN, project=hidden.owner.project, pattern="red/*")
+    assert await hidden.ask(limited, method, route) == 404
+    assert await hidden.everything() == before
+
+
+@pytest.mark.parametrize(("method", "route"), sorted(route for route in ROUTES if route[0] != "GET"))
+async def test_who_may_only_read_a_name_may_not_change_it(platform, hidden, method, route):
+    before = await hidden.everything()
+    reader = await platform.caller(SERVICE, Role.VIEWER, project=hidden.owner.project)
+    async with platform.runtime.database.write() as session:
+        access = Directory(session, platform.runtime.auth_keys, platform.runtime.clock.now())
+        principal_id = await access.ensure_principal(reader.principal, PrincipalKind.USER)
+        await access.grant(principal_id, hidden.owner.project, Role.ADMIN, pattern="red/*")
+    assert await hidden.ask(reader, method, route) == 403
+    assert await hidden.everything() == before
