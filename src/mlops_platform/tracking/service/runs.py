@@ -95,8 +95,7 @@ class RunTracking:
             values["group_name"] = change.group or None
         if change.status_reason is not None or life.status is RunStatus.RUNNING:
             values["status_reason"] = change.status_reason or None
-        if life.status in rules.FINAL:
-            await self._leases.end(run_id)
+        await self._keep_lease(row, life.status, change.writer)
         before = {key: getattr(row, key) for key in values}
         await self._runs.change(run_id, {**values, "updated_at": self._work.clock.now()})
         await self._runs.change_tags(row.experiment_id, run_id, change.tags)
@@ -218,6 +217,14 @@ class RunTracking:
     async def _move_count(self, row: Record, status: str) -> None:
         if status != row.status:
             await self._experiments.count(row.experiment_id, row.id, {row.status: -1, status: 1})
+
+    async def _keep_lease(self, row: Record, status: RunStatus, writer: str | None) -> None:
+        """Who ends a run gives it back; who starts one that promised heartbeats begins to owe them."""
+        if status in rules.FINAL:
+            await self._leases.end(row.id)
+        elif status is RunStatus.RUNNING and row.status != status and (row.heartbeat_seconds or writer):
+            now = self._work.clock.now()
+            await self._leases.take(row.id, writer or self._made_up_writer(row.id), row.heartbeat_seconds, now)
 
     def _made_up_writer(self, run_id: str) -> str:
         return f"{self._work.principal.name}/{run_id[-8:]}"
