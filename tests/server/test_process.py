@@ -25,9 +25,8 @@ async def served(settings, name):
     """The address of the service, in a task that a signal ends as it ends a process."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(process.serve(settings, name, ready.set_result))
-    await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        await task
+    task.add_done_callback(lambda done: ready.done() or ready.set_exception(done.exception() or RuntimeError("it ended")))
+    await ready
     yield ready.result()
     os.kill(os.getpid(), signal.SIGTERM)
     async with asyncio.timeout(30):
