@@ -1,5 +1,6 @@
 """Grants for some names: runs are addressed by id, so that no route can declare the name; each has to look it up."""
 
+import json
 import re
 from typing import Any
 
@@ -25,7 +26,21 @@ _ON_RUN: dict[tuple[str, str], Any] = {
     ("POST", "/restore"): None,
     ("POST", "/params"): {"parameters": {"lr": 1}},
     ("POST", "/tags"): {"tags": {"a": "b"}},
+    ("PATCH", "/params"): {"key": "seed", "value": 2, "reason": "it was read wrongly"},
+    ("GET", "/inputs"): None,
     ("POST", "/inputs"): {"inputs": ["urn:mlops:PROJECT:model:m"]},
+    ("GET", "/models"): None,
+    ("GET", "/children"): None,
+    ("GET", "/heartbeat"): None,
+    ("POST", "/heartbeat"): {"writer": "w"},
+    ("POST", "/resume"): {"writer": "w", "take_over": True},
+    ("POST", "/move"): {"experiment_id": "EXPERIMENT"},
+    ("POST", "/copy"): {"experiment_id": "EXPERIMENT"},
+    ("POST", "/purge"): None,
+    ("GET", "/comments"): None,
+    ("POST", "/comments"): {"text": "mine"},
+    ("PATCH", "/comments/{comment_id}"): {"text": "mine"},
+    ("DELETE", "/comments/{comment_id}"): None,
     ("POST", "/metrics"): {"loss": 2},
     ("POST", "/metrics/truncate"): {"from_step": 0},
     ("GET", "/metrics"): None,
@@ -43,34 +58,51 @@ _ON_EXPERIMENT: dict[tuple[str, str], Any] = {
     ("POST", "/restore"): None,
     ("GET", "/runs"): None,
     ("POST", "/runs"): {},
+    ("POST", "/archive"): None,
+    ("POST", "/purge"): {"preview": False, "confirm": "blue/1"},
+    ("PUT", "/baseline"): {"run_id": "RUN"},
+    ("DELETE", "/baseline"): None,
+    ("GET", "/views"): None,
+    ("POST", "/views"): {"name": "mine"},
     ("GET", "/metric-goals"): None,
     ("PUT", "/metrics/{key}/goal"): {"goal": "minimize"},
     ("DELETE", "/metrics/{key}/goal"): None,
 }
 ROUTES = {(method, form + suffix): body for form in (RUN, LONG) for (method, suffix), body in _ON_RUN.items()}
 ROUTES |= {(method, EXPERIMENT + suffix): body for (method, suffix), body in _ON_EXPERIMENT.items()}
-NAMELESS = {("GET", "/api/experiments"), ("POST", "/api/experiments"), ("GET", "/api/runs"), ("POST", "/api/runs/search")}
+NAMELESS = {
+    ("GET", "/api/experiments"),
+    ("POST", "/api/experiments"),
+    ("GET", "/api/experiments/folders"),
+    ("GET", "/api/runs"),
+    ("POST", "/api/runs/search"),
+    ("POST", "/api/runs/bulk"),
+}
 QUERIES = {"/metric-points": "?key=loss"}
 
 
 class Hidden:
     """A run with everything, in an experiment that is not the caller's."""
 
-    def __init__(self, owner: Caller, experiment_id: str, run_id: str) -> None:
-        self.owner, self.experiment_id, self.run_id = owner, experiment_id, run_id
+    def __init__(self, owner: Caller, experiment_id: str, run_id: str, comment_id: str) -> None:
+        self.owner, self.experiment_id, self.run_id, self.comment_id = owner, experiment_id, run_id, comment_id
 
     async def ask(self, caller: Caller, method: str, route: str) -> int:
         body = ROUTES[method, route]
-        places = {"experiment_id": self.experiment_id, "run_id": self.run_id, "key": "loss", "path": "a.txt"}
+        places = {
+            "experiment_id": self.experiment_id, "run_id": self.run_id, "key": "loss", "path": "a.txt",
+            "comment_id": self.comment_id,
+        }  # fmt: skip
         url = re.sub(r"{(\w+)}", lambda found: places[found[1]], route)
         url += next((query for ending, query in QUERIES.items() if route.endswith(ending)), "")
-        options: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
-        if isinstance(body, dict) and "inputs" in body:
-            options = {"json": {"inputs": [body["inputs"][0].replace("PROJECT", self.owner.project)]}}
+        names = {"PROJECT": self.owner.project, "EXPERIMENT": self.experiment_id, "RUN": self.run_id}
+        text = re.sub("|".join(names), lambda found: names[found[0]], json.dumps(None if isinstance(body, bytes) else body))
+        options: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": json.loads(text)}
         return (await caller.http.request(method, url, **({} if body is None else options))).status_code
 
     async def everything(self) -> list[Any]:
-        urls = [f"{EXPERIMENT}", f"{EXPERIMENT}/runs", f"{EXPERIMENT}/metric-goals", f"{RUN}/metrics", f"{RUN}/artifacts"]
+        on_experiment = [EXPERIMENT + suffix for suffix in ("", "/runs", "/metric-goals", "/views")]
+        urls = [*on_experiment, *(RUN + suffix for suffix in ("/metrics", "/artifacts", "/comments"))]
         asked = [url.format(experiment_id=self.experiment_id, run_id=self.run_id) for url in urls]
         return [(await self.owner.http.get(url)).json() for url in asked]
 
@@ -81,7 +113,8 @@ async def hidden(platform: Platform) -> Hidden:
     experiment_id = await an_experiment(owner, "blue/1")
     run_id = await a_run(owner, experiment_id, {"loss": 1}, parameters={"seed": 1})
     assert (await owner.http.put(f"/api/runs/{run_id}/artifacts/a.txt", content=b"secret")).status_code == 200
-    return Hidden(owner, experiment_id, run_id)
+    comment = await owner.http.post(f"/api/runs/{run_id}/comments", json={"text": "secret"})
+    return Hidden(owner, experiment_id, run_id, comment.json()["id"])
 
 
 def test_every_route_of_the_service_is_asked_below():
@@ -112,6 +145,27 @@ async def test_who_may_only_read_a_name_may_not_change_it(platform, hidden, meth
         await access.grant(principal_id, hidden.owner.project, Role.ADMIN, pattern="red/*")
     assert await hidden.ask(reader, method, route) == 403
     assert await hidden.everything() == before
+
+
+async def test_what_names_no_experiment_shows_and_changes_none_that_a_grant_does_not_name(platform, hidden):
+    before = await hidden.everything()
+    limited = await platform.caller(SERVICE, Role.ADMIN, project=hidden.owner.project, pattern="red/*")
+    assert (await limited.http.get("/api/experiments/folders")).json()["items"] == []
+    changed = await limited.http.post("/api/runs/bulk", json={"action": "delete", "run_ids": [hidden.run_id]})
+    assert changed.status_code == 404
+    searched = {"action": "delete", "search": {"experiment_ids": [hidden.experiment_id]}}
+    assert (await limited.http.post("/api/runs/bulk", json=searched)).json().get("run_ids", []) == []
+    assert (await limited.http.post("/api/compare", json={"run_ids": [hidden.run_id]})).status_code == 404
+    assert await hidden.everything() == before
+
+
+async def test_a_view_of_an_experiment_that_a_grant_does_not_name_is_not_there(platform, hidden):
+    made = await hidden.owner.http.post(f"/api/experiments/{hidden.experiment_id}/views", json={"name": "secret"})
+    limited = await platform.caller(SERVICE, Role.ADMIN, project=hidden.owner.project, pattern="red/*")
+    url = f"/api/views/{made.json()['id']}"
+    for method, body in (("GET", None), ("PATCH", {"name": "mine"}), ("DELETE", None)):
+        assert (await limited.http.request(method, url, **({"json": body} if body else {}))).status_code == 404
+    assert (await hidden.owner.http.get(url)).json()["name"] == "secret"
 
 
 async def test_series_leave_out_what_a_grant_does_not_name(platform, hidden):

@@ -137,7 +137,7 @@ class Experiment(Displayed):
     """An experiment. `runs` counts its live runs by status; `number` is its id where ids must be integers (MLflow)."""
 
     id: Id
-    number: int
+    number: int | None = None
     name: str
     description: str | None = None
     tags: dict[str, str]

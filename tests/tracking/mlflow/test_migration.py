@@ -24,14 +24,15 @@ async def test_they_are_numbered_in_the_order_of_their_making_and_default_is_0(f
         (second, "z", False),
         (first, "b", True),
     ]
+    ids = sorted(new_id() for _ in range(len(given) + 2))  # those of one millisecond are in no order of their own
     engine = create_async_engine(sqlalchemy_url(fresh_database.owner_dsn), poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(lambda it: command.downgrade(migrate.config(it), BEFORE))
-        for project, name, deleted in given:
-            await connection.execute(INSERT, {"id": new_id(), "project": project, "name": name, "deleted": deleted})
+        for id_, (project, name, deleted) in zip(ids, given, strict=False):
+            await connection.execute(INSERT, {"id": id_, "project": project, "name": name, "deleted": deleted})
         await connection.run_sync(lambda it: command.upgrade(migrate.config(it), "head"))
-        await connection.execute(INSERT, {"id": new_id(), "project": first, "name": "c", "deleted": False})
-        await connection.execute(INSERT, {"id": new_id(), "project": second, "name": "Default", "deleted": False})
+        await connection.execute(INSERT, {"id": ids[-2], "project": first, "name": "c", "deleted": False})
+        await connection.execute(INSERT, {"id": ids[-1], "project": second, "name": "Default", "deleted": False})
         rows = await connection.execute(text("SELECT project_id, name, number FROM tracking.experiments ORDER BY id"))
         found = [(row.project_id.hex, row.name, row.number) for row in rows]
         await connection.commit()

@@ -160,13 +160,31 @@ def _order(clause: str, language: Language) -> Order:
     return Order(field, descending=direction == "DESC")
 
 
+def _signed(tokens: list[Token]) -> list[Token]:
+    """MLflow has no arithmetic: a sign right before a number is the number's."""
+    found: list[Token] = []
+    for token in tokens:
+        sign = found.pop() if found else None
+        if sign is None or not _is_sign_of(sign, token):
+            found += [token] if sign is None else [sign, token]
+            continue
+        value = sign.value.removeprefix("+") + token.value
+        found.append(Token(TokenKind.NUMBER, value, sign.written + token.written, sign.column))
+    return found
+
+
+def _is_sign_of(sign: Token, number: Token) -> bool:
+    is_sign = sign.kind is TokenKind.ARITHMETIC and sign.value in {"+", "-"}
+    return is_sign and number.kind is TokenKind.NUMBER and sign.column + 1 == number.column
+
+
 class _Reader:
     """One text, token by token."""
 
     def __init__(self, text: str, language: Language, source: str) -> None:
         self.language = language
         self.source = source
-        self.tokens = tokenize(text, source=source)
+        self.tokens = _signed(tokenize(text, source=source))
         self.position = 0
 
     @property
