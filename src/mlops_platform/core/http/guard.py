@@ -15,7 +15,16 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 # A second one could be read by a proxy in front and the first one by us, or the other way round.
-_ONCE = (b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"x-mlops-project", b"x-mlops-on-behalf-of")
+_ONCE = (
+    b"host",
+    b"origin",
+    b"sec-fetch-site",
+    b"authorization",
+    b"x-api-key",
+    b"x-mlops-project",
+    b"x-mlflow-workspace",
+    b"x-mlops-on-behalf-of",
+)
 
 
 def fields_of(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
