@@ -25,7 +25,7 @@ async def served(settings, name):
     """The address of the service, in a task that a signal ends as it ends a process."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(process.serve(settings, name, ready.set_result))
-    task.add_done_callback(lambda done: ready.done() or ready.set_exception(done.exception() or RuntimeError("it ended")))
+    task.add_done_callback(lambda _: ready.cancel())
     await ready
     yield ready.result()
     os.kill(os.getpid(), signal.SIGTERM)

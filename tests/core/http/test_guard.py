@@ -28,6 +28,11 @@ class TestHost:
             "model-registry:8000",
             "ab-testing-service.mlops-platform.svc.cluster.local",
             "host.docker.internal:8000",
+            "127.0.0.1",
+            *("feature-store", "experiment-tracking", "pipeline-orchestrator", "ab-testing"),
+            *("console:8080", "prometheus:9090", "grafana:3000", "alertmanager:9093"),
+            "feature-store-service",
+            "model-registry-service.mlops-platform:8000",
         ],
     )
     def test_loopback_and_the_platforms_own_names_pass(self, settings, host):
@@ -44,6 +49,7 @@ class TestHost:
             "127.0.0.2",
             "[::1].evil.test",
             "[::1]evil",
+            "[::1]8000",
             "[::1]:80x",
             "[::2]",
             "[::ffff:127.0.0.1]",
@@ -73,8 +79,21 @@ class TestHost:
         assert is_allowed(own, ("host", "MLOPS.acme.test:443"))
         assert not is_allowed(own, ("host", "x.mlops.acme.test"))
 
-    def test_binding_to_every_address_allows_no_host_of_that_name(self, settings):
-        assert not is_allowed(settings.model_copy(update={"host": "0.0.0.0"}), ("host", "0.0.0.0"))  # noqa: S104
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104  # compared, not bound
+    def test_binding_to_every_address_allows_no_host_of_that_name(self, settings, host):
+        own = settings.model_copy(update={"host": host})
+        assert not is_allowed(own, ("host", host))
+        assert not is_allowed(own, ("host", f"[{host}]"))
+
+    def test_the_address_that_is_bound_passes(self, settings):
+        assert not is_allowed(settings, ("host", "192.0.2.7:8000"))
+        assert is_allowed(settings.model_copy(update={"host": "192.0.2.7"}), ("host", "192.0.2.7:8000"))
+
+    def test_what_is_remembered_of_hosts_is_bounded(self, settings):
+        guard = HostGuard(settings)
+        for port in range(1, 1500):
+            guard.check("GET", "/", {b"host": f"localhost:{port}".encode()})
+        assert len(guard._passed) == 1000
 
     def test_a_name_that_passed_once_is_not_confused_with_another(self, settings):
         guard = HostGuard(settings)
@@ -117,8 +136,9 @@ class TestOrigin:
         headers = [("host", "localhost"), ("sec-fetch-site", "cross-site")]
         assert not is_allowed(settings, *headers, method=method)
 
-    def test_a_cross_site_link_may_be_followed(self, settings):
-        assert is_allowed(settings, ("host", "localhost"), ("sec-fetch-site", "cross-site"))
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+    def test_a_cross_site_link_may_be_followed(self, settings, method):
+        assert is_allowed(settings, ("host", "localhost"), ("sec-fetch-site", "cross-site"), method=method)
 
 
 class TestOnThePort:
@@ -127,7 +147,13 @@ class TestOnThePort:
         status, _, _ = await asgi_call(toy_app(runtime), path=path, headers=[(b"host", b"10.1.2.3:8000")])
         assert status == 200
 
-    @pytest.mark.parametrize("name", ["host", "origin", "sec-fetch-site", "authorization", "x-api-key", "x-mlops-project"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("host", "origin", "sec-fetch-site", "authorization", "x-api-key"),
+            *("x-mlops-project", "x-mlflow-workspace", "x-mlops-on-behalf-of"),
+        ],
+    )
     async def test_a_header_that_decides_is_sent_once(self, runtime, ada, name):
         value = {"host": "localhost", "origin": "http://localhost", "authorization": f"Bearer {ada.key}"}.get(
             name, "same-origin"
@@ -136,7 +162,7 @@ class TestOnThePort:
         sent = [*headers.items(), (name.encode(), value.encode())]
         status, _, body = await asgi_call(toy_app(runtime), path="/api/toys", headers=sent)
         assert status == 400
-        assert name in body.decode().lower()
+        assert f"several {name} headers" in body.decode().lower()
 
     async def test_a_header_that_decides_nothing_may_come_again(self, runtime, ada):
         headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {ada.key}".encode()), *[(b"accept", b"*/*")] * 2]
