@@ -246,6 +246,8 @@ async def create_project(body: ProjectCreate, work: Work, runtime: RuntimeOf) ->
 
 
 def _directory(work: UnitOfWork, runtime: Runtime) -> Directory:
+    # Other processes hear of it by notification; in this one it holds before the answer to it is sent.
+    work.session.after_commit(runtime.authenticator.forget)
     return Directory(work.session, runtime.auth_keys, work.clock.now())
 
 
