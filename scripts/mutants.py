@@ -41,6 +41,10 @@ _LIBRARIES = (
     "scipy.stats", "sqlalchemy.ext.asyncio", "structlog", "xdist.plugin", "xdist.scheduler",
     # The lowest layer of the house, which imports no target.
     "mlops_platform.contracts.ab_testing", "mlops_platform.contracts.pipelines", "mlops_platform.contracts.registry",
+    # What pytest would load as its plugins in every fork.
+    "_hypothesis_pytestplugin", "_pytest.debugging", "_pytest.faulthandler", "_pytest.junitxml", "_pytest.stepwise",
+    "anyio.pytest_plugin", "pdb", "pytest_asyncio.plugin", "pytest_cov.plugin", "pytest_socket",
+    "pytest_timeout", "schemathesis.pytest.plugin",
 )  # fmt: skip
 _CLEAN_EVERY = 40
 _COMPOSITION = ("mlops_platform.server.catalog", "mlops_platform.server.runtime")

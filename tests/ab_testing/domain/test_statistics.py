@@ -107,6 +107,11 @@ class TestTwoProportions:
         theirs = stats.binomtest(x, n).proportion_ci(0.95, method="wilson")
         assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
+    def test_none_and_all_have_exact_ends(self):
+        for n in range(1, 300):
+            assert statistics.proportion_interval(0, n, 0.95).low == 0.0
+            assert statistics.proportion_interval(n, n, 0.95).high == 1.0
+
 
 class TestWelch:
     def test_students_sleep_data(self):
@@ -132,6 +137,8 @@ class TestWelch:
         [
             (Sample(1, 1.0, 0.0), Sample(10, 1.0, 1.0)),
             (Sample(10, 1.0, 0.0), Sample(10, 2.0, 0.0)),
+            (Sample(10, 1.0, 1.0), Sample(1, 1.0, 0.0)),
+            (Sample(10, 1.0, math.inf), Sample(10, 1.0, 1.0)),
         ],
     )
     def test_without_variance_or_units_there_is_no_answer(self, first, second):
@@ -145,6 +152,30 @@ class TestWelch:
         first, second = Sample(sizes[0], scale, scale * scale), Sample(sizes[1], -scale, 2 * scale * scale)
         result = statistics.welch(first, second)
         assert result is None or (math.isfinite(result.statistic) and 0 <= result.p_value <= 1)
+
+    def test_two_units_each_are_enough(self):
+        result = known(statistics.welch(Sample(2, 1.0, 1.0), Sample(2, 2.0, 1.0)))
+        assert (result.statistic, result.degrees_of_freedom) == (1.0, 2.0)
+        assert result.p_value == pytest.approx(0.4226497, abs=1e-7)
+
+
+class TestMeanInterval:
+    @pytest.mark.parametrize(
+        ("sample", "low", "high"),
+        # R: t.test(extra[1:10]); and the table's 12.7062 for one degree of freedom.
+        [(sample_of(SLEEP_1), -0.5297804, 2.0297804), (Sample(2, 1.0, 2.0), 1 - 12.7062047, 1 + 12.7062047)],
+    )
+    def test_it_is_students(self, sample, low, high):
+        bounds = known(statistics.mean_interval(sample, 0.95))
+        assert (bounds.low, bounds.high) == pytest.approx((low, high), abs=1e-6)
+
+    @pytest.mark.parametrize("n", [0, 1])
+    def test_fewer_than_two_units_have_none(self, n):
+        assert statistics.mean_interval(Sample(n, 1.0, 0.0), 0.95) is None
+
+    @pytest.mark.parametrize(("low", "high"), [(-math.inf, 1.0), (1.0, math.inf), (math.nan, 1.0), (1.0, math.nan)])
+    def test_what_overflowed_is_no_interval(self, low, high):
+        assert statistics.finite_bounds(low, high) is None
 
 
 class TestWithZeros:
@@ -180,6 +211,15 @@ class TestRelativeLift:
 
     def test_a_control_of_zero_has_no_lift(self):
         assert statistics.relative_lift(Sample(10, 0.0, 0.0), Sample(10, 5.0, 1.0)) is None
+
+    def test_a_control_whose_interval_reaches_zero_has_none_either(self):
+        assert statistics.relative_lift_interval(Sample(4, 2.0, 4.0), Sample(4, 5.0, 1.0), 2.0) is None
+        assert statistics.relative_lift_interval(Sample(4, 2.0, 4.0), Sample(4, 5.0, 1.0), 1.999) is not None
+
+    def test_a_lift_that_overflows_is_none(self):
+        control, treatment = Sample(10, 1e-300, 0.0), Sample(10, 1e300, 1.0)
+        assert statistics.relative_lift(control, treatment) is None
+        assert statistics.relative_lift_interval(control, treatment, 1.96) is None
 
     def test_a_rise_above_a_negative_control_is_a_positive_lift(self):
         assert statistics.relative_lift(Sample(10, -2.0, 1.0), Sample(10, -1.0, 1.0)) == 0.5
@@ -218,8 +258,22 @@ class TestSampleRatio:
         assert result.p_value == pytest.approx(1.0)
         assert result.degrees_of_freedom == 2
 
-    def test_few_units_are_no_evidence(self):
-        assert statistics.sample_ratio([Split((4, 0), (0.5, 0.5))]) is None
+    @pytest.mark.parametrize(
+        ("units", "weights"),
+        [((4, 0), (0.5, 0.5)), ((4, 5), (0.5, 0.5)), ((500, 0), (0.999, 0.001)), ((0, 0), (0.5, 0.5))],
+    )
+    def test_few_units_are_no_evidence(self, units, weights):
+        assert statistics.sample_ratio([Split(units, weights)]) is None
+
+    def test_five_expected_in_each_variant_are(self):
+        assert known(statistics.sample_ratio([Split((10, 0), (0.5, 0.5))])).statistic == 10.0
+
+    def test_counts_without_their_weights_are_an_error(self):
+        with pytest.raises(ValueError, match="zip"):
+            statistics.sample_ratio([Split((10, 10, 10), (0.5, 0.5))])
+
+    def test_the_alarm_is_raised_at_one_in_a_thousand(self):
+        assert statistics.SRM_ALPHA == 0.001
 
     def test_a_variant_without_weight_expects_nobody(self):
         assert known(statistics.sample_ratio([Split((500, 500, 0), (0.5, 0.5, 0.0))])).degrees_of_freedom == 1
