@@ -102,7 +102,9 @@ class Settings(BaseSettings):
         validation_alias=_brief("POSTGRES_PASSWORD"),
         description="Password for the database URLs that carry none.",
     )
-    database_pool_size: int = Field(10, ge=1, le=200, description="Database connections a process keeps, at most.")
+    database_pool_size: int = Field(
+        10, ge=1, le=200, description="Database connections a process keeps for reading, and as many for writing, at most."
+    )
     database_statement_timeout_seconds: float = Field(30, gt=0, description="A statement that runs longer is cancelled.")
     database_lock_timeout_seconds: float = Field(5, gt=0, description="A statement that waits longer for a lock fails.")
 

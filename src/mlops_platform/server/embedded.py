@@ -60,7 +60,7 @@ async def _database(settings: Settings) -> AsyncIterator[tuple[str, str]]:
         yield settings.database_dsn(), settings.database_dsn(owner=True)
         return
     # The pool of the services; workers, duties and listeners open few beside it.
-    server = EmbeddedPostgres(settings.home, max_connections=max(100, settings.database_pool_size + 50))
+    server = EmbeddedPostgres(settings.home, max_connections=max(100, 2 * settings.database_pool_size + 50))
     address = await asyncio.to_thread(server.start)
     try:
         yield address.app_dsn(), address.owner_dsn()

@@ -19,34 +19,34 @@ def request_of(*grants: Grant, **path_params: str) -> Request:
     return Request({"type": "http", "state": {"principal": who}, "path_params": path_params, "headers": []})
 
 
-def is_let_in(request: Request, permission: Permission, **declared: Any) -> bool:
+async def is_let_in(request: Request, permission: Permission, **declared: Any) -> bool:
     try:
-        routing.Requires(permission, declared.pop("resource", None), **declared)(request)
+        await routing.Requires(permission, declared.pop("resource", None), **declared)(request)
     except PermissionDenied:
         return False
     return True
 
 
 class TestRequires:
-    def test_who_has_the_permission_is_let_in_and_nobody_else(self):
-        assert is_let_in(request_of(Grant(Role.VIEWER)), READ)
-        assert not is_let_in(request_of(Grant(Role.VIEWER)), WRITE)
-        assert not is_let_in(request_of(), READ)
+    async def test_who_has_the_permission_is_let_in_and_nobody_else(self):
+        assert await is_let_in(request_of(Grant(Role.VIEWER)), READ)
+        assert not await is_let_in(request_of(Grant(Role.VIEWER)), WRITE)
+        assert not await is_let_in(request_of(), READ)
 
-    def test_the_named_resource_is_the_one_in_the_path(self):
+    async def test_the_named_resource_is_the_one_in_the_path(self):
         grant = Grant(Role.VIEWER, "fraud-*")
-        assert is_let_in(request_of(grant, name="fraud-eu"), READ, resource="name")
-        assert not is_let_in(request_of(grant, name="churn"), READ, resource="name")
-        assert not is_let_in(request_of(grant, name="churn", other="fraud-eu"), READ, resource="name")
+        assert await is_let_in(request_of(grant, name="fraud-eu"), READ, resource="name")
+        assert not await is_let_in(request_of(grant, name="churn"), READ, resource="name")
+        assert not await is_let_in(request_of(grant, name="churn", other="fraud-eu"), READ, resource="name")
 
-    def test_a_route_that_names_no_resource_lets_in_who_has_some(self):
-        assert is_let_in(request_of(Grant(Role.VIEWER, "fraud-*"), name="churn"), READ)
+    async def test_a_route_that_names_no_resource_lets_in_who_has_some(self):
+        assert await is_let_in(request_of(Grant(Role.VIEWER, "fraud-*"), name="churn"), READ)
 
-    def test_what_concerns_everything_needs_every_name(self):
-        assert is_let_in(request_of(Grant(Role.VIEWER)), READ, everywhere=True)
-        assert not is_let_in(request_of(Grant(Role.VIEWER, "fraud-*"), name="fraud-eu"), READ, everywhere=True)
+    async def test_what_concerns_everything_needs_every_name(self):
+        assert await is_let_in(request_of(Grant(Role.VIEWER)), READ, everywhere=True)
+        assert not await is_let_in(request_of(Grant(Role.VIEWER, "fraud-*"), name="fraud-eu"), READ, everywhere=True)
 
-    def test_the_short_form_declares_the_same(self):
+    async def test_the_short_form_declares_the_same(self):
         declared = routing.requires(WRITE, resource="name", everywhere=True).dependency
         assert isinstance(declared, routing.Requires)
         assert (declared.permission, declared.resource, declared.everywhere) == (WRITE, "name", True)

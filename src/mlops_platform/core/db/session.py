@@ -27,7 +27,7 @@ Record = Row[Any]
 
 
 class ReadSession:
-    """A transaction that only reads."""
+    """Reads; each statement sees what is committed when it begins."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection

@@ -1,4 +1,8 @@
-"""What an endpoint asks for: the caller, a reading session, or a unit of work."""
+"""What an endpoint asks for: the caller, a reading session, or a unit of work.
+
+Dependencies are coroutines, also those that wait for nothing: the framework runs a plain function in a thread, which costs
+more than most statements.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -12,37 +16,38 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.core.work.unit import UnitOfWork
 
 
-def current_runtime(request: Request) -> Runtime:
+async def current_runtime(request: Request) -> Runtime:
     """The collaborators of this process."""
     return request.app.state.runtime  # type: ignore[no-any-return]
 
 
-def current_state(request: Request) -> Any:
+async def current_state(request: Request) -> Any:
     """What this service keeps in memory."""
     return request.app.state.service
 
 
-def current_principal(request: Request) -> Principal:
+async def current_principal(request: Request) -> Principal:
     """The caller; the authentication layer has put it there."""
     return request.scope["state"]["principal"]  # type: ignore[no-any-return]
 
 
 async def reading_session(request: Request) -> AsyncIterator[ReadSession]:
     """A read-only transaction for the time of the endpoint."""
-    async with current_runtime(request).database.read() as session:
+    async with request.app.state.runtime.database.read() as session:
         yield session
 
 
 async def unit_of_work(request: Request) -> AsyncIterator[UnitOfWork]:
     """A transaction that commits when the endpoint has returned, before the response leaves."""
-    runtime = current_runtime(request)
+    runtime: Runtime = request.app.state.runtime
+    state = request.scope["state"]
     async with runtime.database.write() as session:
         work = UnitOfWork(
             session,
-            current_principal(request),
+            state["principal"],
             runtime.clock,
-            request.scope["state"].get("request_id"),
-            request.scope["state"].get("trace_parent"),
+            state.get("request_id"),
+            state.get("trace_parent"),
         )
         session.after_commit(lambda: runtime.signals.send("events"))
         await idempotency.claim(request, work)

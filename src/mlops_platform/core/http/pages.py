@@ -40,7 +40,7 @@ class PageRequest:
         return Page(items=[to_item(row) for row in shown], next_page_token=token)
 
 
-def page_request(
+async def page_request(
     request: Request,
     page_size: Annotated[
         int, Query(ge=1, description="Items per page; the server may have a lower limit.")

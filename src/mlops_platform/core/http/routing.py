@@ -41,7 +41,7 @@ class Requires:
         self.resource = resource
         self.everywhere = everywhere
 
-    def __call__(self, request: Request) -> None:
+    async def __call__(self, request: Request) -> None:
         principal: Principal = request.scope["state"]["principal"]
         if self.everywhere:
             principal.require_everywhere(self.permission)
@@ -60,7 +60,7 @@ class LargeBody:
     def __init__(self, times: int) -> None:
         self.times = times
 
-    def __call__(self) -> None:
+    async def __call__(self) -> None:
         """Nothing at the time of a request: `PlatformRoute` has read it."""
 
 

@@ -20,14 +20,14 @@ FeatureSetName = Annotated[str, Path(pattern=NAME_PATTERN, description="The feat
 TrainingSetId = Annotated[str, Path(pattern=ID_PATTERN, description="The training set's id.")]
 
 
-def feature_state(request: Request) -> FeatureState:
+async def feature_state(request: Request) -> FeatureState:
     """What this service keeps in memory."""
     state = request.app.state.service
     assert isinstance(state, FeatureState)  # noqa: S101  # `app.SERVICE` makes it
     return state
 
 
-def author_of(request: Request) -> Author:
+async def author_of(request: Request) -> Author:
     """The caller, for use cases that open their own transactions."""
     state = request.scope["state"]
     return Author(state["principal"], state.get("request_id"), state.get("trace_parent"))

@@ -3,6 +3,8 @@
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -57,17 +59,14 @@ _reads = [requires(FEATURES_READ)]
 _SPEC = "For a columnar body; a JSON body states it itself."
 
 
+@dataclass(frozen=True, slots=True)
 class UploadSpec:
     """What a training set is made of, in the query, where the body is a file."""
 
-    def __init__(
-        self,
-        features: Annotated[str | None, Query(max_length=100_000, description=f"Comma-separated features. {_SPEC}")] = None,
-        name: Annotated[str | None, Query(pattern=NAME_PATTERN, description=f"A name. {_SPEC}")] = None,
-        as_known: Annotated[bool | None, Query(description=f"See `as_known` of the JSON body. {_SPEC}")] = None,
-        known_until: Annotated[Timestamp | None, Query(description=f"See `known_until` of the JSON body. {_SPEC}")] = None,
-    ) -> None:
-        self.features, self.name, self.as_known, self.known_until = features, name, as_known, known_until
+    features: str | None
+    name: str | None
+    as_known: bool | None
+    known_until: datetime | None
 
     def spec(self) -> Spec:
         """Checked as the JSON body is."""
@@ -80,6 +79,15 @@ class UploadSpec:
             if not re.fullmatch(FEATURE_REFERENCE_PATTERN, reference):
                 raise InvalidInput.of("features", "must be names of features, with commas between", reference[:100])
         return Spec(references, self.name, "", bool(self.as_known), self.known_until)
+
+
+async def _upload_spec(
+    features: Annotated[str | None, Query(max_length=100_000, description=f"Comma-separated features. {_SPEC}")] = None,
+    name: Annotated[str | None, Query(pattern=NAME_PATTERN, description=f"A name. {_SPEC}")] = None,
+    as_known: Annotated[bool | None, Query(description=f"See `as_known` of the JSON body. {_SPEC}")] = None,
+    known_until: Annotated[Timestamp | None, Query(description=f"See `known_until` of the JSON body. {_SPEC}")] = None,
+) -> UploadSpec:
+    return UploadSpec(features, name, as_known, known_until)
 
 
 @router.post(
@@ -97,7 +105,7 @@ async def create_training_set(
     state: StateOf,
     begin: LaterWork,
     response: Response,
-    query: Annotated[UploadSpec, Depends()],
+    query: Annotated[UploadSpec, Depends(_upload_spec)],
 ) -> TrainingSet:
     """Join labels with the features as they were at each label's time, and keep the result."""
     form = upload_format(request)

@@ -25,7 +25,7 @@ VersionLabel = Annotated[str, Path(pattern=NAME_PATTERN, description="The versio
 AliasName = Annotated[str, Path(pattern=NAME_PATTERN, description="The alias, for example `champion`.")]
 
 
-def _logical_path(
+async def _logical_path(
     request: Request,
     path: Annotated[str, Path(description="The file's logical path within the version, for example `weights/a.bin`.")],
 ) -> str:

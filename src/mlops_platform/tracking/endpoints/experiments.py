@@ -30,7 +30,7 @@ class Shown:
     archived: DeletedFilter
 
 
-def _shown(
+async def _shown(
     deleted: Annotated[DeletedFilter, Query(description="Whether deleted ones are listed.")] = DeletedFilter.EXCLUDE,
     archived: Annotated[DeletedFilter, Query(description="Whether archived ones are listed.")] = DeletedFilter.EXCLUDE,
 ) -> Shown:

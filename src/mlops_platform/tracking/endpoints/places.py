@@ -27,12 +27,12 @@ class RunPlace:
     experiment_id: str | None
 
 
-def run_place(run_id: RunId, request: Request) -> RunPlace:
+async def run_place(run_id: RunId, request: Request) -> RunPlace:
     """The run of the path, and its experiment when the path has it."""
     return RunPlace(run_id, request.path_params.get("experiment_id"))
 
 
-def _declare_experiment(experiment_id: ExperimentId) -> str:
+async def _declare_experiment(experiment_id: ExperimentId) -> str:
     """Check and document the path parameter that only the long form has."""
     return experiment_id
 
