@@ -50,6 +50,7 @@ class Database:
             session = WriteSession(connection)
             async with connection.begin() as transaction:
                 yield session
+                await session.settle()
                 await _commit(transaction)
         session.committed()
 
@@ -59,6 +60,7 @@ class Database:
         async with self._pulse.guarding(hint=_UNKNOWN), _connected(self._autocommit) as connection:
             session = AutocommitSession(connection)
             yield session
+            await session.settle()
         session.committed()
 
     async def ping(self) -> None:

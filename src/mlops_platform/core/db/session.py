@@ -1,6 +1,6 @@
 """Reading and writing sessions as distinct types, so that a GET cannot write by accident."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -44,6 +44,24 @@ class ReadSession:
         """The first column of the first row, or None."""
         return (await self._run(statement, parameters)).scalar()
 
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Statements within one transaction, for those that a setting local to it steers."""
+        raw = await self._connection.get_raw_connection()
+        driver: asyncpg.Connection[Any] = raw.driver_connection
+        transaction = driver.transaction(readonly=True)
+        with reaching_database():
+            await transaction.start()
+        try:
+            yield
+        except BaseException:
+            # Whoever was cancelled in the middle of a statement finds the connection closed.
+            if not driver.is_closed():
+                await transaction.rollback()
+            raise
+        with reaching_database():
+            await transaction.commit()
+
     async def _run(
         self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
     ) -> CursorResult[Any]:
@@ -58,6 +76,8 @@ class WriteSession(ReadSession):
     def __init__(self, connection: AsyncConnection) -> None:
         super().__init__(connection)
         self._callbacks: list[Callable[[], None]] = []
+        self._deferred: list[tuple[Write, Any]] = []
+        self._is_begun = False
 
     async def execute(
         self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
@@ -68,8 +88,10 @@ class WriteSession(ReadSession):
     async def driver(self) -> Any:
         """The asyncpg connection beneath, within this transaction, for COPY and unnest in repositories."""
         raw = await self._connection.get_raw_connection()
-        # SQLAlchemy's adapter begins its transaction at the first statement that goes through it.
-        await self._connection.exec_driver_sql("SELECT 1")
+        if not self._is_begun:
+            # SQLAlchemy's adapter begins its transaction at the first statement that goes through it.
+            await self._connection.exec_driver_sql("SELECT 1")
+            self._is_begun = True
         return raw.driver_connection
 
     async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
@@ -80,10 +102,36 @@ class WriteSession(ReadSession):
         return rows
 
     @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """The transaction that there is anyway."""
+        yield
+
+    async def _run(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+    ) -> CursorResult[Any]:
+        self._is_begun = True
+        return await super()._run(statement, parameters)
+
+    @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """A part that may fail alone: what it changed is undone and the transaction goes on."""
-        async with self._connection.begin_nested():
-            yield
+        kept = len(self._deferred)
+        try:
+            async with self._connection.begin_nested():
+                yield
+        except BaseException:
+            del self._deferred[kept:]
+            raise
+
+    def defer(self, write: "Write", records: Iterable[Any]) -> None:
+        """Write these records last in this transaction: all that are for the same `write` by one call of it."""
+        self._deferred += [(write, record) for record in records]
+
+    async def settle(self) -> None:
+        """Write what was deferred. Called by `Database` alone."""
+        deferred, self._deferred = self._deferred, []
+        for write in dict.fromkeys(write for write, _ in deferred):
+            await write(self, [record for one, record in deferred if one is write])
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the change is durable, for in-process wake-ups; it must not fail."""
@@ -93,6 +141,10 @@ class WriteSession(ReadSession):
         """Run the callbacks. Called by `Database.write` alone."""
         for callback in self._callbacks:
             callback()
+
+
+Write = Callable[[WriteSession, Sequence[Any]], Awaitable[None]]
+"""Writes records of one kind."""
 
 
 class AutocommitSession(WriteSession):

@@ -6,12 +6,13 @@ it is visible: a single sequencer at a time (advisory lock) numbers what it sees
 transactions that waited for each other, so their insertion order within one numbering is their true order.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, text
+from sqlalchemy import Row, func, select, text
 
 from mlops_platform.core.clock import to_wire
 from mlops_platform.core.db.notify import notify
@@ -59,8 +60,19 @@ class Event:
 
 async def append(session: WriteSession, new: Sequence[Event]) -> None:
     """Write events in the transaction of the change that they tell of."""
-    await session.execute(
-        insert(events),
+    await session.fetch(APPENDING.format("$1"), written(new))
+
+
+# A statement, or the end of a larger one.
+APPENDING = """
+    INSERT INTO core.events (id, project_id, type, subject, data, occurred_at, principal_id, trace_parent)
+    SELECT * FROM jsonb_to_recordset({}::jsonb) AS given (id uuid, project_id uuid, type text, subject text, data jsonb,
+        occurred_at timestamptz, principal_id uuid, trace_parent text)"""
+
+
+def written(new: Sequence[Event]) -> str:
+    """Events as the statement takes them."""
+    return json.dumps(
         [
             {
                 "id": event.id,
@@ -68,12 +80,12 @@ async def append(session: WriteSession, new: Sequence[Event]) -> None:
                 "type": event.type,
                 "subject": event.subject,
                 "data": dict(event.data),
-                "occurred_at": event.occurred_at,
+                "occurred_at": event.occurred_at.isoformat(),
                 "principal_id": event.principal_id,
                 "trace_parent": event.trace_parent,
             }
             for event in new
-        ],
+        ]
     )
 
 

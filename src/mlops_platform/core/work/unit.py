@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_platform.core.audit.record import AuditEntry, record_all
+from mlops_platform.core.audit.record import AuditEntry
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.session import WriteSession
-from mlops_platform.core.events.outbox import LINEAGE_STATED, Event, append, new_event_id
+from mlops_platform.core.events.outbox import LINEAGE_STATED, Event, new_event_id
 from mlops_platform.core.identity import Principal
+from mlops_platform.core.work.trail import leave_trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class UnitOfWork:
-    """What a service object needs to change something. Everything in it commits together or not at all."""
+    """What a service object needs to change something. Everything in it commits together or not at all.
+
+    Audit entries and events are written last, in one statement: a lock is held no longer than the change itself needs.
+    """
 
     session: WriteSession
     principal: Principal
@@ -44,7 +48,7 @@ class UnitOfWork:
         await self.audit_each(action, [Change(resource, before=before, after=after, detail=detail)])
 
     async def audit_each(self, action: str, changes: Sequence["Change"]) -> None:
-        """The same for many things that one request changed alike, in one statement."""
+        """The same for many things that one request changed alike."""
         entries = [
             AuditEntry(
                 principal=self.principal,
@@ -58,16 +62,15 @@ class UnitOfWork:
             )
             for change in changes
         ]
-        await record_all(self.session, entries)
+        self.session.defer(leave_trail, entries)
 
     async def emit(self, event_type: str, subject: str, data: Mapping[str, Any]) -> None:
         """Write an event to the outbox; it is published once this change is durable."""
         await self.emit_each(event_type, [(subject, data)])
 
     async def emit_each(self, event_type: str, facts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """The same for many subjects, in one statement."""
-        if facts:
-            await append(self.session, [self._event(event_type, subject, data) for subject, data in facts])
+        """The same for many subjects."""
+        self.session.defer(leave_trail, [self._event(event_type, subject, data) for subject, data in facts])
 
     async def link(self, subject: str, relation: str, target: str) -> None:
         """State a lineage edge between two URNs; the Model Registry keeps the graph."""

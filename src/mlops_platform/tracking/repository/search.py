@@ -73,21 +73,25 @@ class Search:
     deleted_experiments: tuple[str, ...] = ()
 
 
+_CUSTOM_PLANS = select(func.set_config("plan_cache_mode", "force_custom_plan", true()))
+
+
 async def find(
     session: ReadSession, principal: Principal, search: Search, *, limit: int, after: Place | None = None
 ) -> list[Place]:
     """The next `limit` runs."""
-    # A plan for any parameters, on which PostgreSQL would settle, does not know how rare these ones are.
-    await session.scalar(select(func.set_config("plan_cache_mode", "force_custom_plan", true())))
     scope = Scope(principal, await key_ids(session, principal, search.question.metric_keys), goals=search.goals)
     found: list[Place] = []
     first = after.keys[0][0] if after and after.keys else VALUES
-    for section in _sections(search.question.order, scope):
-        if section < first or len(found) >= limit:
-            continue
-        place = after if section == first else None
-        statement = _Page(search, scope, section).statement(limit - len(found), place)
-        found += [_place(row) for row in await session.all(statement)]
+    async with session.together():
+        # A plan for any parameters, on which PostgreSQL would settle, does not know how rare these ones are.
+        await session.scalar(_CUSTOM_PLANS)
+        for section in _sections(search.question.order, scope):
+            if section < first or len(found) >= limit:
+                continue
+            place = after if section == first else None
+            statement = _Page(search, scope, section).statement(limit - len(found), place)
+            found += [_place(row) for row in await session.all(statement)]
     return found
 
 

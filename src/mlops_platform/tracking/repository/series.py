@@ -183,9 +183,10 @@ async def reduced(
         "parts": parts * FINE_PARTS,
         "fine": FINE_PARTS,
     }
-    await session.scalar(_HASHING)
-    rows = await session.all(REDUCED_BY_TIME if by_time else REDUCED_BY_STEP, parameters)
-    await session.scalar(_SORTING)
+    async with session.together():
+        await session.scalar(_HASHING)
+        rows = await session.all(REDUCED_BY_TIME if by_time else REDUCED_BY_STEP, parameters)
+        await session.scalar(_SORTING)
     return _columns(series, rows)
 
 
