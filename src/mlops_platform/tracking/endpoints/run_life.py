@@ -22,7 +22,7 @@ from mlops_platform.tracking.errors import (
 )
 from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ
 from mlops_platform.tracking.repository.leases import LeaseReader
-from mlops_platform.tracking.repository.runs import RunReader
+from mlops_platform.tracking.repository.runs import RunReader, data_of
 from mlops_platform.tracking.service.corrections import correct_param
 from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
 from mlops_platform.tracking.service.run_life import RunLife
@@ -75,11 +75,10 @@ async def correct_parameter(place: Place, body: ParamCorrection, work: Work) -> 
 
 async def read_run(run_id: str, principal: Principal, session: ReadSession) -> Run:
     """The run as it goes out."""
-    reader = RunReader(session, principal)
-    row = await reader.run(run_id)
+    row = await RunReader(session, principal).whole(run_id)
     if row is None:
         raise RunNotFound.of(run_id)
-    return to_run(row, (await reader.data([run_id]))[run_id])
+    return to_run(row, data_of(row))
 
 
 async def _check_run(run_id: str, experiment_id: str | None, caller: Principal, session: ReadSession) -> None:

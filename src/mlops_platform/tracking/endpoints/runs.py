@@ -3,10 +3,8 @@
 from fastapi import Response
 
 from mlops_platform.contracts.tracking import LineageStated, Params, Run, RunCreate, RunInputs, RunUpdate, TagUpdate
-from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.http.dependencies import Caller, Reading, Work
 from mlops_platform.core.http.routing import platform_router, problems, requires
-from mlops_platform.core.identity import Principal
 from mlops_platform.tracking.endpoints.answers import to_run
 from mlops_platform.tracking.endpoints.experiments import ExperimentId
 from mlops_platform.tracking.endpoints.places import Place, on_run
@@ -20,7 +18,7 @@ from mlops_platform.tracking.errors import (
     RunStateConflict,
 )
 from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ
-from mlops_platform.tracking.repository.runs import RunReader
+from mlops_platform.tracking.repository.runs import RunReader, data_of
 from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
 from mlops_platform.tracking.service.runs import RunTracking
 
@@ -40,23 +38,23 @@ async def create_run(experiment_id: ExperimentId, body: RunCreate, work: Work, r
     """
     row = await RunTracking(work).create(experiment_id, body)
     response.headers["Location"] = f"/api/runs/{row.id}"
-    return await _run(work.session, work.principal, row)
+    return to_run(row, data_of(row))
 
 
 @on_run(router, "GET", permission=EXPERIMENTS_READ)
 async def get_run(place: Place, caller: Caller, session: Reading) -> Run:
     """One run with its parameters, tags and last metrics; a deleted one says when it was deleted."""
-    row = await RunReader(session, caller).run(place.run_id, experiment_id=place.experiment_id)
+    row = await RunReader(session, caller).whole(place.run_id, experiment_id=place.experiment_id)
     if row is None:
         raise RunNotFound.of(place.run_id, experiment_id=place.experiment_id)
-    return await _run(session, caller, row)
+    return to_run(row, data_of(row))
 
 
 @on_run(router, "PATCH", permission=EXPERIMENTS_WRITE, errors=(RunDeleted, RunStateConflict))
 async def update_run(place: Place, body: RunUpdate, work: Work) -> Run:
     """Finish, resume, rename, annotate or tag a run."""
     row = await RunTracking(work).update(place.run_id, body, experiment_id=place.experiment_id)
-    return await _run(work.session, work.principal, row)
+    return to_run(row, data_of(row))
 
 
 @on_run(router, "DELETE", permission=EXPERIMENTS_WRITE, status_code=204)
@@ -69,21 +67,21 @@ async def delete_run(place: Place, work: Work) -> None:
 async def restore_run(place: Place, work: Work) -> Run:
     """Bring a deleted run back."""
     row = await RunTracking(work).restore(place.run_id, experiment_id=place.experiment_id)
-    return await _run(work.session, work.principal, row)
+    return to_run(row, data_of(row))
 
 
 @on_run(router, "POST", "/params", permission=EXPERIMENTS_WRITE, errors=(ParamChanged, RunDeleted))
 async def add_params(place: Place, body: Params, work: Work) -> Run:
     """Add parameters, all or none. The same value again is fine; another value is a conflict."""
     row = await RunTracking(work).add_params(place.run_id, body.parameters, experiment_id=place.experiment_id)
-    return await _run(work.session, work.principal, row)
+    return to_run(row, data_of(row))
 
 
 @on_run(router, "POST", "/tags", permission=EXPERIMENTS_WRITE, errors=(RunDeleted,))
 async def change_tags(place: Place, body: TagUpdate, work: Work) -> Run:
     """Set tags; null removes one."""
     row = await RunTracking(work).change_tags(place.run_id, body.tags, experiment_id=place.experiment_id)
-    return await _run(work.session, work.principal, row)
+    return to_run(row, data_of(row))
 
 
 @on_run(router, "POST", "/inputs", permission=EXPERIMENTS_WRITE, errors=(RunDeleted,), status_code=201)
@@ -91,8 +89,3 @@ async def state_inputs(place: Place, body: RunInputs, work: Work) -> LineageStat
     """State what the run read, as lineage: the run `used` each of these."""
     subject = await RunTracking(work).state_inputs(place.run_id, body.inputs, experiment_id=place.experiment_id)
     return LineageStated(subject=subject, relation="used", objects=list(dict.fromkeys(body.inputs)))
-
-
-async def _run(session: ReadSession, principal: Principal, row: Record) -> Run:
-    data = await RunReader(session, principal).data([row.id])
-    return to_run(row, data[row.id])

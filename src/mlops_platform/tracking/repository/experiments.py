@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, cast, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mlops_platform.contracts.tracking import DeletedFilter
-from mlops_platform.core.auth.visibility import in_project, names_allowed, visible_to
+from mlops_platform.core.auth.visibility import SOMEONE, Someone, in_project, names_allowed, seen_by, visible_to
 from mlops_platform.core.db.session import ReadSession, Record, WriteSession, violated_constraint
 from mlops_platform.core.identity import Permission, Principal
 from mlops_platform.core.query.tree import Expression, Field, Order
@@ -27,7 +26,7 @@ BY_NUMBER = Order(Field("number"))
 SHARDS = 8
 
 
-def readable(principal: Principal) -> ColumnElement[bool]:
+def readable(principal: Principal | Someone) -> ColumnElement[bool]:
     """The condition on `experiments` for what the principal may read by its name; what is being removed is gone."""
     allowed = names_allowed(principal, EXPERIMENTS_READ, experiments.c.name)
     present = experiments.c.purged_at.is_(None)
@@ -48,7 +47,11 @@ class ExperimentReader:
 
     async def experiment(self, experiment_id: str) -> Record | None:
         """One experiment, deleted or not, with the counts of its runs."""
-        return await self._session.first(self._counted().where(experiments.c.id == experiment_id))
+        return await self._first(_COUNTED, experiment_id)
+
+    async def uncounted(self, experiment_id: str) -> Record | None:
+        """The same without the counts."""
+        return await self._first(_EXPERIMENT, experiment_id)
 
     async def numbered(self, number: int) -> Record | None:
         """The experiment with this number, deleted or not."""
@@ -104,7 +107,7 @@ class ExperimentReader:
         limit: int,
     ) -> Sequence[Record]:
         """Experiments by name. A tag is `key` or `key:value`."""
-        statement = self._counted()
+        statement = _counted(self._principal)
         if name is not None:
             statement = statement.where(experiments.c.name == name)
         if prefix:
@@ -121,16 +124,27 @@ class ExperimentReader:
             statement = statement.where(beyond(place, after))
         return await self._session.all(statement.order_by(*place).limit(limit))
 
-    def _counted(self) -> Select[Any]:
-        by_status = (
-            select(run_counts.c.status, cast(func.sum(run_counts.c.runs), BigInteger).label("runs"))
-            .where(run_counts.c.experiment_id == experiments.c.id)
-            .group_by(run_counts.c.status)
-            .correlate(experiments)
-            .subquery("by_status")
-        )
-        counts = select(func.jsonb_object_agg(by_status.c.status, by_status.c.runs)).scalar_subquery()
-        return visible_to(self._principal, experiments).where(readable(self._principal)).add_columns(counts.label("runs"))
+    async def _first(self, statement: Select[Any], experiment_id: str) -> Record | None:
+        seen = seen_by(self._principal, EXPERIMENTS_READ)
+        return await self._session.first(statement, {**seen, "experiment": experiment_id})
+
+
+def _counted(principal: Principal | Someone) -> Select[Any]:
+    by_status = (
+        select(run_counts.c.status, cast(func.sum(run_counts.c.runs), BigInteger).label("runs"))
+        .where(run_counts.c.experiment_id == experiments.c.id)
+        .group_by(run_counts.c.status)
+        .correlate(experiments)
+        .subquery("by_status")
+    )
+    counts = select(func.jsonb_object_agg(by_status.c.status, by_status.c.runs)).scalar_subquery()
+    return visible_to(principal, experiments).where(readable(principal)).add_columns(counts.label("runs"))
+
+
+_IS_IT = experiments.c.id == bindparam("experiment")
+_COUNTED = _counted(SOMEONE).where(_IS_IT)
+_EXPERIMENT = visible_to(SOMEONE, experiments).where(readable(SOMEONE), _IS_IT)
+_HELD = _EXPERIMENT.with_for_update()
 
 
 class ExperimentRepository(ExperimentReader):
@@ -154,8 +168,7 @@ class ExperimentRepository(ExperimentReader):
 
     async def hold(self, experiment_id: str) -> Record | None:
         """The row, held until the commit."""
-        statement = visible_to(self._principal, experiments).where(experiments.c.id == experiment_id)
-        return await self._session.first(statement.where(readable(self._principal)).with_for_update())
+        return await self._first(_HELD, experiment_id)
 
     async def count(self, experiment_id: str, run_id: str, changes: Mapping[str, int]) -> None:
         """Add to the counts by status."""
@@ -166,26 +179,9 @@ class ExperimentRepository(ExperimentReader):
         sums: Counter[tuple[str, int, str]] = Counter()
         for experiment_id, run_id, status, change in changes:
             sums[experiment_id, int(run_id[-2:], 16) % SHARDS, status] += change
-        given = [
-            {
-                "project_id": self._principal.project,
-                "experiment_id": experiment_id,
-                "shard": shard,
-                "status": status,
-                "runs": change,
-            }
-            for (experiment_id, shard, status), change in sorted(sums.items())
-            if change
-        ]
-        if not given:
-            return
-        statement = upsert(run_counts).values(given)
-        await self._session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["experiment_id", "shard", "status"],
-                set_={"runs": run_counts.c.runs + statement.excluded.runs},
-            )
-        )
+        given = [(*place, change) for place, change in sorted(sums.items()) if change]
+        if given:
+            await self._session.fetch(_COUNT, self._principal.project, *zip(*given, strict=True))
 
     async def _keeping_names_unique(self, statement: Any) -> bool:
         try:
@@ -196,6 +192,12 @@ class ExperimentRepository(ExperimentReader):
                 return False
             raise
         return True
+
+
+_COUNT = """
+    INSERT INTO tracking.run_counts AS kept (project_id, experiment_id, shard, status, runs)
+    SELECT $1, given.* FROM unnest($2::uuid[], $3::int[], $4::text[], $5::bigint[]) AS given
+    ON CONFLICT (experiment_id, shard, status) DO UPDATE SET runs = kept.runs + excluded.runs"""
 
 
 def _tagged(tag: str) -> ColumnElement[bool]:

@@ -23,7 +23,7 @@ from mlops_platform.tracking.errors import (
 )
 from mlops_platform.tracking.repository.experiments import ExperimentRepository
 from mlops_platform.tracking.repository.leases import LeaseRepository
-from mlops_platform.tracking.repository.runs import RunRepository
+from mlops_platform.tracking.repository.runs import RunRepository, data_of
 from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
 
 
@@ -186,12 +186,12 @@ class RunTracking:
 
     async def _made_before(self, run_id: str, experiment_id: str, new: RunCreate, params: list[Param]) -> Record:
         """The run that the same request made; whatever else has the id, in this project or in another, has one answer."""
-        row = await self._runs.run(run_id, experiment_id=experiment_id)
+        row = await self._runs.whole(run_id, experiment_id=experiment_id)
         if row is None:
             raise RunIdTaken.of(run_id)
         if row.deleted_at is not None:
             raise RunDeleted.of(run_id)
-        data = (await self._runs.data([run_id]))[run_id]
+        data = data_of(row)
         found = rules.Beginning(
             name=row.name,
             status=RunStatus(row.status),
@@ -233,7 +233,7 @@ class RunTracking:
         await self._runs.change(run_id, {"updated_at": self._work.clock.now()})
 
     async def _live_experiment(self, experiment_id: str) -> None:
-        row = await self._experiments.experiment(experiment_id)
+        row = await self._experiments.uncounted(experiment_id)
         if row is None:
             raise ExperimentNotFound.of(experiment_id)
         self._work.principal.require(EXPERIMENTS_WRITE, row.name)
@@ -252,7 +252,7 @@ class RunTracking:
         return row
 
     async def _found(self, run_id: str) -> Record:
-        row = await self._runs.run(run_id)
+        row = await self._runs.whole(run_id)
         if row is None:
             raise RunNotFound.of(run_id)
         return row
