@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 _CLAIM_SECONDS = 60.0
 _SEQUENCER_IDLE_SECONDS = 0.25
 _CONSUMER_IDLE_SECONDS = 1.0
+# Changes that are made within this time are placed by one turn, and heard by one: a turn costs more than most changes.
+_GATHER_SECONDS = 0.1
+_PLACED_AT_ONCE = 2000
 _LONGEST_BACKOFF_SECONDS = 30.0
 _NOTE_USED_SECONDS = 30.0
 _SEALED_AT_ONCE = 1000
@@ -68,11 +71,13 @@ class Runner:
         while True:
             async with backoff:
                 async with self._runtime.database.write() as session:
-                    placed = await outbox.place(session)
+                    placed = await outbox.place(session, limit=_PLACED_AT_ONCE)
                 if placed:
                     self._runtime.signals.send("placed")
+                if placed == _PLACED_AT_ONCE:
                     continue
-            await self._runtime.signals.wait("events", backoff.seconds or _SEQUENCER_IDLE_SECONDS)
+            if await self._runtime.signals.wait("events", backoff.seconds or _SEQUENCER_IDLE_SECONDS):
+                await asyncio.sleep(_GATHER_SECONDS)
 
     async def _consume(self, handler: EventHandler) -> None:
         backoff = _Backoff(handler.consumer)
@@ -184,11 +189,16 @@ class _Backoff:
 
 
 async def _seal(runtime: Runtime, _: Any) -> None:
-    while True:
+    sealed = _SEALED_AT_ONCE
+    last: chain.Head | None = None
+    # Until the backlog is gone: what comes in meanwhile has time until the next turn.
+    while sealed == _SEALED_AT_ONCE:
         async with runtime.database.write() as session:
             head = await chain.seal(session, runtime.auth_keys.audit, runtime.clock.now(), limit=_SEALED_AT_ONCE)
         if head is None:
             return
+        sealed = head.position - last.position if last else _SEALED_AT_ONCE
+        last = head
         log.debug("audit.sealed", head=str(head))
         with contextlib.suppress(OSError):
             await asyncio.to_thread(runtime.keep_anchor, str(head))
