@@ -66,6 +66,9 @@ class LineageReader:
         )
 
 
+_TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+
+
 class LineageRepository(LineageReader):
     """Writes of the graph."""
 
@@ -100,6 +103,8 @@ class LineageRepository(LineageReader):
 
     async def _supersede(self, edge: Edge, stated_at: datetime) -> bool:
         """Forget earlier statements of the same subject; False when a later one stands already."""
+        # Who states and who hears of it meet here, over the same edges in any order: one after the other.
+        await self._session.fetch(_TAKE_TURNS, f"{self._principal.project}:{edge.subject}:{edge.relation}")
         await self._session.execute(
             delete(lineage_edges).where(
                 *self._stated(edge.subject, edge.relation, stated_at), lineage_edges.c.object != edge.target
