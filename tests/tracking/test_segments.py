@@ -208,6 +208,17 @@ class TestBuilding:
 
         await asyncio.wait_for(until_true(), 20)
 
+    async def test_many_series_are_drawn_a_few_at_a_time(self, ada, runtime, monkeypatch):
+        monkeypatch.setattr("mlops_platform.tracking.service.series.READ_AT_ONCE", repository.TAIL)
+        runs = [await a_long_run(ada, [float(number)] * LONG) for number in range(3)]
+        for run_id in runs:
+            assert (await built(runtime, run_id)).is_true
+        body = {"runs": runs, "keys": ["loss"], "max_points": 64}
+        items = (await ada.http.post("/api/series", json=body)).json()["items"]
+        assert [(each["run_id"], set(each["y"])) for each in items] == [
+            (run_id, {float(n)}) for n, run_id in enumerate(runs)
+        ]
+
     async def test_segments_go_with_the_run(self, ada, runtime):
         run_id = await a_long_run(ada, [1.0] * LONG)
         assert (await built(runtime, run_id)).is_true

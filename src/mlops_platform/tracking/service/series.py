@@ -1,7 +1,7 @@
 """Series for charts: which are wanted, how far each is reduced, and the answer."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlops_platform.contracts.tracking_metrics import SeriesMethod, SeriesRequest, SeriesX
@@ -13,12 +13,14 @@ from mlops_platform.tracking.domain.segments import BLOCK, reduced, unpacked
 from mlops_platform.tracking.domain.series import PRESELECTED, Columns, buckets, largest_triangles, spelled
 from mlops_platform.tracking.repository import series
 from mlops_platform.tracking.repository.metrics import key_ids
-from mlops_platform.tracking.repository.segments import SETTLED, covered
+from mlops_platform.tracking.repository.segments import SETTLED, TAIL, Covered, covered
 from mlops_platform.tracking.repository.series import Extent
 from mlops_platform.tracking.service.segments import WORTHWHILE, SegmentBuilder
 
 MAX_ANSWERED = 250_000
 """Points of one answer, over all of its series."""
+READ_AT_ONCE = 200_000
+"""Blocks, and exact points after the last segment, that may be in memory at once: some tens of megabytes."""
 
 
 async def read_series(
@@ -50,19 +52,38 @@ async def _by_segments(
     worthwhile = [extent for extent in long if extent.points >= max(WORTHWHILE, parts * BLOCK)]
     if not worthwhile:
         return [], list(long)
-    found = await covered(session, [(extent.run_id, extent.key_id) for extent in worthwhile])
-    true = [(extent, each) for extent, each in zip(worthwhile, found, strict=True) if each is not None and each.is_true]
-    known = {id(extent): len(each.tail) for extent, each in true}
+    drawn: list[tuple[Extent, Columns]] = []
+    tails: dict[int, int] = {}
+    for few in _portions(worthwhile):
+        found = await covered(session, [(extent.run_id, extent.key_id) for extent in few])
+        true = [(extent, each) for extent, each in zip(few, found, strict=True) if each is not None and each.is_true]
+        tails |= {id(extent): len(each.tail) for extent, each in true}
+        drawn += await asyncio.to_thread(_drawn, true, parts, by_time=by_time)
     builder.want(
-        (extent.run_id, extent.key_id) for extent in worthwhile if known.get(id(extent), WORTHWHILE) >= 2 * SETTLED
+        (extent.run_id, extent.key_id) for extent in worthwhile if tails.get(id(extent), WORTHWHILE) >= 2 * SETTLED
     )
-    drawn = await asyncio.to_thread(
-        lambda: [
-            (extent, reduced(unpacked(each.segments), each.tail, each.last, parts, by_time=by_time))
-            for extent, each in true
-        ]
-    )
-    return drawn, [extent for extent in long if id(extent) not in known]
+    return drawn, [extent for extent in long if id(extent) not in tails]
+
+
+def _portions(extents: Sequence[Extent]) -> Iterator[list[Extent]]:
+    """A few series at a time: the segments of thousands would not fit into memory at once."""
+    portion: list[Extent] = []
+    read = 0
+    for extent in extents:
+        most = extent.points // BLOCK + TAIL
+        if portion and read + most > READ_AT_ONCE:
+            yield portion
+            portion, read = [], 0
+        portion.append(extent)
+        read += most
+    if portion:
+        yield portion
+
+
+def _drawn(true: Sequence[tuple[Extent, Covered]], parts: int, *, by_time: bool) -> list[tuple[Extent, Columns]]:
+    return [
+        (extent, reduced(unpacked(each.segments), each.tail, each.last, parts, by_time=by_time)) for extent, each in true
+    ]
 
 
 def _pairs(runs: Sequence[str], keys: Sequence[str]) -> list[tuple[str, str]]:
