@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -44,10 +44,10 @@ class PageRequest:
         return None if last is None else encode_token(self.key, last)
 
 
-def pages_of(most: int | None = None) -> Callable[..., PageRequest]:
+def pages_of(most: int | None = None) -> Callable[..., Awaitable[PageRequest]]:
     """The dependency that reads `page_size` and `page_token`; `most` for lists of items so small that more are fine."""
 
-    def page_request(
+    async def page_request(
         request: Request,
         page_size: Annotated[
             int, Query(ge=1, description="Items per page; the server may have a lower limit.")
