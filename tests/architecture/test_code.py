@@ -122,6 +122,20 @@ class TestProjects:
             )
         ]
 
+    @pytest.mark.parametrize("name", REPOSITORIES)
+    def test_a_statement_that_is_built_once_names_the_project(self, name):
+        """What stands outside of functions: built for `SOMEONE`. A setting is no statement on rows."""
+        statements = [it for it in tree_of(REPOSITORIES[name]).body if isinstance(it, ast.Assign) and self.is_built(it)]
+        outside = [it for it in statements if not self.names_in(it) & (SCOPES | {"project_id", "set_config"})]
+        assert [ast.unparse(it.targets[0]) for it in outside] == []
+
+    @staticmethod
+    def is_built(node: ast.AST) -> bool:
+        begins = {"select", "update", "delete"}
+        return any(
+            isinstance(it, ast.Call) and isinstance(it.func, ast.Name) and it.func.id in begins for it in ast.walk(node)
+        )
+
     @staticmethod
     def names_in(node: ast.AST) -> set[str]:
         names = {it.id for it in ast.walk(node) if isinstance(it, ast.Name)}

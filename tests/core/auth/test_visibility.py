@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy import Column, MetaData, Table, Text, column, select, values
 from sqlalchemy.dialects import postgresql
 
-from mlops_platform.core.auth.visibility import in_project, names_allowed, visible_to
+from mlops_platform.core.auth.visibility import SOMEONE, in_project, names_allowed, seen_by, visible_to
 from mlops_platform.core.db.schema import project_column
 from mlops_platform.core.identity import Grant, Permission, Principal, PrincipalId, PrincipalKind, ProjectId, Role, new_id
 
@@ -29,7 +29,10 @@ class TestPatterns:
         statement = select(names.c.name) if condition is None else select(names.c.name).where(condition)
         async with runtime.database.read() as session:
             shown = {row.name for row in await session.all(statement)}
+            once = select(names.c.name).where(names_allowed(SOMEONE, READ, names.c.name))
+            shown_by_one_for_all = {row.name for row in await session.all(once, seen_by(who, READ))}
         assert shown == {name for name in NAMES if who.may(READ, name)}
+        assert shown_by_one_for_all == shown
 
     async def test_without_any_grant_nothing_is_shown(self, runtime):
         names = values(column("name", Text), name="t").data([(name,) for name in NAMES])
@@ -37,6 +40,8 @@ class TestPatterns:
         assert condition is not None
         async with runtime.database.read() as session:
             assert await session.all(select(names.c.name).where(condition)) == []
+            once = select(names.c.name).where(names_allowed(SOMEONE, READ, names.c.name))
+            assert await session.all(once, seen_by(principal(), READ)) == []
 
     def test_a_pattern_for_writing_does_not_widen_reading(self):
         who = principal(Grant(Role.VIEWER, "a*"), Grant(Role.CONTRIBUTOR, "b*"))

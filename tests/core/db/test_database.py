@@ -142,6 +142,90 @@ class TestSessions:
             await session.execute(INSERT, {"n": 2})
         assert await count(database) == 2
 
+    async def test_what_is_deferred_is_written_last_and_all_of_a_kind_at_once(self, make):
+        database, written = make(), []
+
+        async def note(session, records):
+            written.append((await session.scalar(text("SELECT count(*) FROM core.things")), list(records)))
+
+        async with database.write() as session:
+            session.defer(note, ["first"])
+            await session.execute(INSERT, {"n": 1})
+            session.defer(note, ["second", "third"])
+            assert written == []
+        assert written == [(1, ["first", "second", "third"])]
+
+    async def test_what_was_deferred_within_a_part_that_failed_is_forgotten_with_it(self, make):
+        database, written = make(), []
+
+        async def note(session, records):
+            written.extend(records)
+
+        async def part(session, n):
+            async with session.savepoint():
+                session.defer(note, [n])
+                await session.execute(INSERT, {"n": 1})
+
+        async with database.write() as session:
+            await part(session, "kept")
+            with pytest.raises(IntegrityError):
+                await part(session, "undone")
+        assert written == ["kept"]
+
+    async def test_a_deferred_write_that_fails_undoes_the_change(self, make):
+        database = make()
+
+        async def twice(session, records):
+            await session.execute(INSERT, {"n": records[0]})
+
+        async def change():
+            async with database.write() as session:
+                await session.execute(INSERT, {"n": 1})
+                session.defer(twice, [1])
+
+        with pytest.raises(IntegrityError):
+            await change()
+        assert await count(database) == 0
+
+    async def test_a_setting_of_statements_that_belong_together_ends_with_them(self, make):
+        database, shown = make(pool_size=1), text("SHOW enable_sort")
+        async with database.read() as session:
+            async with session.together():
+                await session.scalar(text("SELECT set_config('enable_sort', 'off', true)"))
+                assert await session.scalar(shown) == "off"
+            assert await session.scalar(shown) == "on"
+
+    async def test_a_mistake_among_statements_that_belong_together_leaves_a_connection_that_works(self, make):
+        database = make(pool_size=1)
+
+        async def wrong():
+            async with database.read() as session, session.together():
+                await session.scalar(text("SELECT set_config('enable_sort', 'off', true)"))
+                await session.all(text("SELECT nothing FROM nowhere"))
+
+        async def never_ends():
+            async with database.read() as session, session.together():
+                await session.scalar(text("SELECT pg_sleep(30)"))
+
+        with pytest.raises(DBAPIError):
+            await wrong()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(never_ends(), 0.2)
+        async with database.read() as session:
+            assert await session.scalar(text("SHOW enable_sort")) == "on"
+            assert await session.scalar(text("SELECT count(*) FROM core.things")) == 0
+
+    async def test_a_reading_session_cannot_write_together_either(self, make):
+        database = make()
+
+        async def sly():
+            async with database.read() as session, session.together():
+                await session.scalar(text("INSERT INTO core.things (n) VALUES (1) RETURNING n"))
+
+        with pytest.raises(DependencyUnavailable):
+            await sly()
+        assert await count(database) == 0
+
 
 class TestNotNow:
     async def test_who_waits_too_long_for_a_lock_is_told_to_come_back(self, make):

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import itertools
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from mlops_platform.core.events import outbox
 from mlops_platform.core.identity import Grant, Principal, PrincipalId, PrincipalKind, Role, new_id
 from mlops_platform.core.jobs import consumers
 from mlops_platform.core.work.unit import UnitOfWork
+from mlops_platform.registry.domain.lineage import Edge
+from mlops_platform.registry.repository.lineage import LineageRepository
 from mlops_platform.registry.tasks import KEEP_LINEAGE
 from tests.factories.registry import a_ready_version, a_version
 
@@ -114,6 +117,24 @@ class TestState:
         body = {"subject": "alias:fraud/champion", "relation": "points_to", "object": "model-version:fraud/9"}
         assert (await bob.http.post("/api/lineage", json=body)).status_code == 403
         assert found(await look(ada, "alias:fraud/champion")) == {"alias:fraud/champion": 0, "model-version:fraud/1": 1}
+
+    async def test_two_who_move_an_alias_to_and_fro_at_once_take_turns(self, ada, runtime):
+        """The request that moves it, and the handler that hears of many moves in one transaction."""
+        who = Principal(PrincipalId("0" * 32), "t", PrincipalKind.SERVICE, ada.project, (Grant(Role.SERVICE),))
+        begun = [asyncio.Event(), asyncio.Event()]
+
+        async def move(mine, targets):
+            async with runtime.database.write() as session:
+                edges = LineageRepository(session, who)
+                for target in targets:
+                    await edges.add(Edge("alias:a/champion", Relation.POINTS_TO, target), runtime.clock.now())
+                    begun[mine].set()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(begun[1 - mine].wait(), 0.2)
+
+        await asyncio.gather(
+            move(0, ["model-version:a/1", "model-version:a/2"]), move(1, ["model-version:a/2", "model-version:a/1"])
+        )
 
 
 class TestWalk:
