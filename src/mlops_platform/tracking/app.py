@@ -18,6 +18,7 @@ from mlops_platform.tracking.endpoints import (
     runs,
     search,
     series,
+    uploads,
 )
 from mlops_platform.tracking.endpoints.mlflow import artifacts as mlflow_artifacts
 from mlops_platform.tracking.endpoints.mlflow import experiments as mlflow_experiments
@@ -68,6 +69,7 @@ SERVICE = Service(
         metric_edits.router,
         series.router,
         artifacts.router,
+        uploads.router,
         inputs.router,
         *_MLFLOW,
     ),

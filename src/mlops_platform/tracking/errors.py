@@ -263,13 +263,6 @@ class LoggedModelNotFound(NotFound):
         return cls(f"Logged model with ID '{model_id}' not found.")
 
 
-class UploadNotFound(NotFound):
-    """No upload in parts with this id is under way."""
-
-    code = "upload_not_found"
-    title = "Upload not found"
-
-
 class MlflowInvalid(PlatformError):
     """On MLflow's wire: a value that cannot be, in MLflow's words."""
 
