@@ -50,6 +50,8 @@ _ON_RUN: dict[tuple[str, str], Any] = {
     ("GET", "/artifacts"): None,
     ("GET", "/artifacts/{path}"): None,
     ("DELETE", "/artifacts/{path}"): None,
+    ("GET", "/artifact-previews/{path}"): None,
+    ("GET", "/artifact-images/{path}"): None,
     ("POST", "/artifact-uploads"): {"path": "b.txt", "sha256": "0" * 64, "size": 1},
     ("GET", "/artifact-uploads/{upload_id}"): None,
     ("DELETE", "/artifact-uploads/{upload_id}"): None,

@@ -263,6 +263,13 @@ class LoggedModelNotFound(NotFound):
         return cls(f"Logged model with ID '{model_id}' not found.")
 
 
+class NotAnImage(InvalidInput):
+    """By its content the file is no image that may be shown."""
+
+    code = "not_an_image"
+    title = "Not an image"
+
+
 class MlflowInvalid(PlatformError):
     """On MLflow's wire: a value that cannot be, in MLflow's words."""
 
