@@ -125,7 +125,7 @@ class TestTables:
         assert shown["rows"][1][1] == "Infinity"
 
     async def test_of_a_large_parquet_file_only_the_beginning_is_read(self, ada, run, platform, monkeypatch):
-        noise = pa.table({"x": pa.array(os.urandom(8) for _ in range(600_000))})
+        noise = pa.table({"x": pa.array([os.urandom(8) for _ in range(600_000)])})
         content = in_parquet(noise, row_group_size=20_000, use_dictionary=False)
         read = []
         store = platform.runtime.blobs.store
