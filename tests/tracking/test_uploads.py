@@ -186,6 +186,28 @@ class TestParts:
         assert await held(platform, upload) == 0
         assert (await send(ada, run, upload, 1)).status_code == 404
 
+    @pytest.mark.parametrize("is_gone", [True, False])
+    async def test_a_part_that_rots_in_the_store_is_asked_for_again(self, platform, ada, run, is_gone):
+        upload = await begin(ada, run)
+        for number in range(1, 5):
+            await send(ada, run, upload, number)
+        rotten = digest(CONTENT[MIB : 2 * MIB])
+        async with platform.runtime.database.read() as session:
+            mine = select(blobs).where(blobs.c.sha256 == rotten, blobs.c.project_id == ada.project)
+            row = await session.first(mine)
+        path = platform.runtime.settings.home / f"blobs/projects/{ada.project}/blobs/{row.id[-2:]}/{row.id}"
+        if is_gone:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-1] + b"x")
+        response = await finish(ada, run, upload)
+        assert (response.status_code, response.json()["code"]) == (409, "upload_incomplete")
+        assert "1 are missing: 2." in response.json()["detail"]
+        assert [part["number"] for part in (await begin(ada, run, status=200))["received"]] == [1, 3, 4]
+        await send(ada, run, upload, 2)
+        assert (await finish(ada, run, upload)).status_code == 200
+        assert (await download(ada, run)).content == CONTENT
+
     async def test_what_nobody_goes_on_with_is_swept_and_what_goes_on_is_not(self, platform, ada, run):
         upload, other = await begin(ada, run), await begin(ada, run, b"other", path="other")
         await send(ada, run, upload, 1)

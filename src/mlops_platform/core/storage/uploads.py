@@ -138,6 +138,14 @@ class PartLedger:
             return parts[0]
         return await self._ledger.write(upload.project_id, self._joined(parts), max_bytes=max_bytes, sha256=sha256)
 
+    async def damaged(self, received: Mapping[int, StoredBlob]) -> list[int]:
+        """The parts that can no longer be read; all of them are read for it."""
+        return [number for number, part in received.items() if not await self._ledger.is_whole(part)]
+
+    async def drop(self, session: WriteSession, upload: Upload, numbers: Sequence[int]) -> None:
+        """Let go of some parts, so that they are sent again."""
+        await self._ledger.release(session, upload.project_id, [upload.holder(number) for number in numbers])
+
     async def finish(self, session: WriteSession, upload: Upload) -> None:
         """Let go of the parts, and remember for a while that it was finished: the answer may have been lost."""
         await self._ledger.release(session, upload.project_id, upload.holders)

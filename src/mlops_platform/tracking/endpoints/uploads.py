@@ -8,12 +8,19 @@ from fastapi import Path, Request, Response
 from mlops_platform.contracts.common import ID_PATTERN
 from mlops_platform.contracts.tracking import Artifact
 from mlops_platform.contracts.tracking_artifacts import ArtifactUpload, ArtifactUploadCreate, UploadedPart
+from mlops_platform.core.crypto.errors import BlobCorrupt
 from mlops_platform.core.errors import ContentTooLarge, InvalidInput, StorageFull
 from mlops_platform.core.http import content
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, Work, unit_of_work
 from mlops_platform.core.http.routing import platform_router, takes_its_time
 from mlops_platform.core.storage.blob_store import StoredBlob
-from mlops_platform.core.storage.errors import ChecksumMismatch, UploadFinished, UploadIncomplete, UploadNotFound
+from mlops_platform.core.storage.errors import (
+    BlobMissing,
+    ChecksumMismatch,
+    UploadFinished,
+    UploadIncomplete,
+    UploadNotFound,
+)
 from mlops_platform.core.storage.uploads import (
     FORGOTTEN_AFTER,
     MAX_PARTS,
@@ -146,6 +153,13 @@ async def finish_upload(
         async with _work(request) as work:
             uploads = Uploads(work, runtime.blobs)
             await uploads.end(await uploads.found(upload_id))
+        raise
+    except (BlobCorrupt, BlobMissing):
+        damaged = await PartLedger(runtime.blobs, runtime.clock).damaged(received)
+        async with _work(request) as work:
+            uploads = Uploads(work, runtime.blobs)
+            await uploads.drop(await uploads.found(upload_id), damaged)
+        all_of(upload, {number: part for number, part in received.items() if number not in damaged})
         raise
     async with _work(request) as work:
         uploads = Uploads(work, runtime.blobs)

@@ -14,6 +14,8 @@ from mlops_platform.tracking.domain.artifacts import folders_of
 from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, readable
 from mlops_platform.tracking.tables import experiments, logged_model_artifacts, logged_models, run_artifacts, runs
 
+_AFTER_SLASH = chr(ord("/") + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
@@ -88,11 +90,14 @@ class ArtifactReader:
                 func.max(table.c.created_at).label("created_at"),
             )
             .where(in_project(self._principal, table), self._mine)
-            .where(table.c.path.startswith(prefix, autoescape=True))
+            # Bounds and not a pattern, which a prepared statement cannot look up: paths are ordered byte by byte.
+            .where(table.c.path > prefix + (after or ""))
             .group_by(name)
             .order_by(name)
             .limit(limit)
         )
+        if folder:
+            statement = statement.where(table.c.path < f"{folder}{_AFTER_SLASH}")
         if after is not None:
             statement = statement.where(name > after)
         return await self._session.all(statement)

@@ -61,6 +61,11 @@ class Uploads:
                 raise InvalidInput.of("parts", f"part {number} is missing or is not the one with this ETag", etag[:80])
         return [here[number] for number in numbers]
 
+    async def drop(self, upload: Upload, numbers: Sequence[int]) -> None:
+        """Forget parts that can no longer be read."""
+        await self._parts.drop(self._work.session, upload, numbers)
+        await self._audit("upload.parts_dropped", upload, before={"parts": list(numbers)})
+
     async def finish(self, upload: Upload) -> None:
         """Let go of the parts: they have become an artifact."""
         await self._parts.finish(self._work.session, upload)
