@@ -6,6 +6,7 @@ import itertools
 import re
 import types
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -427,7 +428,7 @@ class TestMultipart:
         bearer = platform.client("experiment-tracking")
         bearer.headers.update(dict(headers))
         await self.sent(types.SimpleNamespace(http=bearer), upload["credentials"][0], b"first ")
-        refused = [
+        refused: list[tuple[str, str, dict[str, Any], int]] = [
             ("PUT", f"{PROXY}/mpu/part/{other['upload_id']}/1", {"content": b"x"}, 404),
             ("PUT", f"{PROXY}/artifacts/{folder}/other.bin", {"content": b"x"}, 403),
             ("GET", f"{PROXY}/artifacts?path={folder}", {}, 403),
@@ -456,7 +457,9 @@ class TestMultipart:
         _, upload = await self.begun(caller)
         token = upload["credentials"][0]["headers"]["Authorization"].removeprefix("Bearer ")
         key, now = platform.runtime.auth_keys.upload, datetime.now(UTC)
-        assert read_upload_token(key, token, now).upload_id == upload["upload_id"]
+        claims = read_upload_token(key, token, now)
+        assert claims is not None
+        assert claims.upload_id == upload["upload_id"]
         assert read_upload_token(key, token, now + timedelta(minutes=13)) is None
         assert read_upload_token(platform.runtime.auth_keys.token, token, now) is None
         assert read_token(key, token, now) is None
