@@ -53,7 +53,6 @@ OUTSIDE_PROJECTS = {
     ),
     "tracking/repository/leases.py": {"claim_silent": _OF_PLATFORM},
     "tracking/repository/removal.py": dict.fromkeys(("claim_outlived", "claim_emptied", "settle"), _OF_PLATFORM),
-    "tracking/repository/uploads.py": {"forget_begun_before": _OF_PLATFORM},
     "registry/repository/models.py": {"of_versions": "a part of a select that begins with visible_to"},
 }
 SCOPES = {"visible_to", "in_project"}

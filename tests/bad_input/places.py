@@ -21,7 +21,7 @@ async def _registry(caller: Caller) -> Place:
 async def _tracking(caller: Caller) -> Place:
     experiment_id = await tracking.an_experiment(caller)
     run_id = await tracking.a_run(caller, experiment_id, metrics={"loss": 0.5})
-    await caller.http.put(f"/api/runs/{run_id}/artifacts/model.bin", content=b"weights")
+    await caller.http.put(f"/api/runs/{run_id}/artifacts/model.bin", content=b"GIF89a weights")
     view = await caller.http.post(f"/api/experiments/{experiment_id}/views", json={"name": "best"})
     comment = await caller.http.post(f"/api/runs/{run_id}/comments", json={"text": "look, @grace"})
     return {

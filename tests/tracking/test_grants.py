@@ -50,6 +50,13 @@ _ON_RUN: dict[tuple[str, str], Any] = {
     ("GET", "/artifacts"): None,
     ("GET", "/artifacts/{path}"): None,
     ("DELETE", "/artifacts/{path}"): None,
+    ("GET", "/artifact-previews/{path}"): None,
+    ("GET", "/artifact-images/{path}"): None,
+    ("POST", "/artifact-uploads"): {"path": "b.txt", "sha256": "0" * 64, "size": 1},
+    ("GET", "/artifact-uploads/{upload_id}"): None,
+    ("DELETE", "/artifact-uploads/{upload_id}"): None,
+    ("PUT", "/artifact-uploads/{upload_id}/parts/{number}"): b"x",
+    ("POST", "/artifact-uploads/{upload_id}/finish"): None,
 }
 _ON_EXPERIMENT: dict[tuple[str, str], Any] = {
     ("GET", ""): None,
@@ -84,14 +91,15 @@ QUERIES = {"/metric-points": "?key=loss"}
 class Hidden:
     """A run with everything, in an experiment that is not the caller's."""
 
-    def __init__(self, owner: Caller, experiment_id: str, run_id: str, comment_id: str) -> None:
-        self.owner, self.experiment_id, self.run_id, self.comment_id = owner, experiment_id, run_id, comment_id
+    def __init__(self, owner: Caller, experiment_id: str, run_id: str, comment_id: str, upload_id: str) -> None:
+        self.owner, self.experiment_id, self.run_id = owner, experiment_id, run_id
+        self.comment_id, self.upload_id = comment_id, upload_id
 
     async def ask(self, caller: Caller, method: str, route: str) -> int:
         body = ROUTES[method, route]
         places = {
             "experiment_id": self.experiment_id, "run_id": self.run_id, "key": "loss", "path": "a.txt",
-            "comment_id": self.comment_id,
+            "comment_id": self.comment_id, "upload_id": self.upload_id, "number": "1",
         }  # fmt: skip
         url = re.sub(r"{(\w+)}", lambda found: places[found[1]], route)
         url += next((query for ending, query in QUERIES.items() if route.endswith(ending)), "")
@@ -104,6 +112,7 @@ class Hidden:
         on_experiment = [EXPERIMENT + suffix for suffix in ("", "/runs", "/metric-goals", "/views")]
         urls = [*on_experiment, *(RUN + suffix for suffix in ("/metrics", "/artifacts", "/comments"))]
         asked = [url.format(experiment_id=self.experiment_id, run_id=self.run_id) for url in urls]
+        asked.append(f"/api/runs/{self.run_id}/artifact-uploads/{self.upload_id}")
         return [(await self.owner.http.get(url)).json() for url in asked]
 
 
@@ -114,7 +123,9 @@ async def hidden(platform: Platform) -> Hidden:
     run_id = await a_run(owner, experiment_id, {"loss": 1}, parameters={"seed": 1})
     assert (await owner.http.put(f"/api/runs/{run_id}/artifacts/a.txt", content=b"secret")).status_code == 200
     comment = await owner.http.post(f"/api/runs/{run_id}/comments", json={"text": "secret"})
-    return Hidden(owner, experiment_id, run_id, comment.json()["id"])
+    body = {"path": "c.txt", "sha256": "0" * 64, "size": 1}
+    upload = await owner.http.post(f"/api/runs/{run_id}/artifact-uploads", json=body)
+    return Hidden(owner, experiment_id, run_id, comment.json()["id"], upload.json()["id"])
 
 
 def test_every_route_of_the_service_is_asked_below():

@@ -77,6 +77,8 @@ class Principal:
     credential_id: str | None = None
     on_behalf_of: str | None = None
     project_name: str = field(default=DEFAULT_PROJECT_NAME)
+    # Of a credential that is for the parts of one upload: which.
+    upload_id: str | None = None
 
     def may(self, permission: Permission, resource: str | None = None) -> bool:
         """Whether any grant gives the permission, for the named resource when one is named."""

@@ -1,6 +1,6 @@
 """Everything that can go wrong in the Model Registry."""
 
-from mlops_platform.core.errors import Conflict, InvalidInput, NotFound
+from mlops_platform.core.errors import Conflict, NotFound
 
 
 class ModelNotFound(NotFound):
@@ -67,9 +67,3 @@ class ManifestIncomplete(Conflict):
     """What the manifest says and what is stored differ."""
 
     code = "manifest_incomplete"
-
-
-class ChecksumMismatch(InvalidInput):
-    """The bytes that arrived are not the bytes that were promised. Nothing was kept."""
-
-    code = "checksum_mismatch"

@@ -139,10 +139,12 @@ def place(blob: Path, target: Path) -> None:
 
 
 class ChunkReader:
-    """One pass over the content of a file, told to `advance` as it is taken."""
+    """One pass over the content of a file, or over `length` bytes from `start`; told to `advance` as it is taken."""
 
-    def __init__(self, path: Path, advance: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, advance: Callable[[int], None], *, start: int = 0, length: int | None = None) -> None:
         self._file = path.open("rb")
+        self._file.seek(start)
+        self._left = length
         self._advance = advance
         self._hash = hashlib.sha256()
 
@@ -153,13 +155,19 @@ class ChunkReader:
 
     def next(self) -> bytes:
         """The next piece; empty at the end, when the file is closed."""
-        chunk = self._file.read(CHUNK_BYTES)
+        chunk = self._file.read(CHUNK_BYTES if self._left is None else min(CHUNK_BYTES, self._left))
         if chunk:
+            if self._left is not None:
+                self._left -= len(chunk)
             self._hash.update(chunk)
             self._advance(len(chunk))
         else:
-            self._file.close()
+            self.close()
         return chunk
+
+    def close(self) -> None:
+        """Also for a pass that was broken off; harmless after the end."""
+        self._file.close()
 
 
 def check_digest(what: str, *, sent: str, stored: str) -> None:

@@ -13,11 +13,13 @@ from mlops_platform.tracking.endpoints import (
     inputs,
     metric_edits,
     metrics,
+    previews,
     run_life,
     run_transfer,
     runs,
     search,
     series,
+    uploads,
 )
 from mlops_platform.tracking.endpoints.mlflow import artifacts as mlflow_artifacts
 from mlops_platform.tracking.endpoints.mlflow import experiments as mlflow_experiments
@@ -68,6 +70,8 @@ SERVICE = Service(
         metric_edits.router,
         series.router,
         artifacts.router,
+        uploads.router,
+        previews.router,
         inputs.router,
         *_MLFLOW,
     ),

@@ -263,11 +263,11 @@ class LoggedModelNotFound(NotFound):
         return cls(f"Logged model with ID '{model_id}' not found.")
 
 
-class UploadNotFound(NotFound):
-    """No upload in parts with this id is under way."""
+class NotAnImage(InvalidInput):
+    """By its content the file is no image that may be shown."""
 
-    code = "upload_not_found"
-    title = "Upload not found"
+    code = "not_an_image"
+    title = "Not an image"
 
 
 class MlflowInvalid(PlatformError):

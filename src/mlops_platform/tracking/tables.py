@@ -171,6 +171,7 @@ run_artifacts = Table(
     Column("content_type", Text, nullable=False),
     created_column(),
     PrimaryKeyConstraint("run_id", "path"),
+    Index("run_artifacts_content_idx", "project_id", "sha256"),
 )
 
 metric_keys = Table(
@@ -416,9 +417,10 @@ logged_model_artifacts = Table(
     Column("content_type", Text, nullable=False),
     created_column(),
     PrimaryKeyConstraint("model_id", "path"),
+    Index("logged_model_artifacts_content_idx", "project_id", "sha256"),
 )
 
-# An upload in parts; each part is a blob that is held in the upload's name until all are one file.
+# Uploads in parts of the version before, which may still begin some while this one starts; they are in `core` now.
 uploads = Table(
     "uploads",
     METADATA,

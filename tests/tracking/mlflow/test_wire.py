@@ -4,10 +4,13 @@ import base64
 import dataclasses
 import itertools
 import re
+import types
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from mlops_platform.core.auth.tokens import read_token, read_upload_token
 from mlops_platform.core.clock import FixedClock
 from mlops_platform.core.identity import Role
 from mlops_platform.core.settings import Mode
@@ -408,15 +411,58 @@ class TestMultipart:
             await self.sent(caller, each, content)
             for each, content in ((upload["credentials"][1], b"second"), (upload["credentials"][0], b"first "))
         ]
-        assert upload["credentials"][0]["headers"]["authorization"] == f"Bearer {caller.key}"
         body = {"path": "/home/me/large.bin", "upload_id": upload["upload_id"], "parts": [first, second]}
         missing = await caller.http.get(f"{PROXY}/artifacts/{folder}/large.bin")
         assert missing.status_code == 404
         done = await caller.http.post(f"{PROXY}/mpu/complete/{folder}", json=body)
         assert (done.status_code, done.json()) == (200, {})
         assert (await caller.http.get(f"{PROXY}/artifacts/{folder}/large.bin")).content == b"first second"
-        again = await caller.http.post(f"{PROXY}/mpu/complete/{folder}", json=body)
-        assert again.status_code == 404
+        again = await caller.http.post(f"{PROXY}/mpu/complete/{folder}", json=body, headers={"Idempotency-Key": "a"})
+        assert (again.status_code, again.json()) == (200, {})
+
+    async def test_a_part_goes_with_a_token_that_opens_nothing_else(self, platform, caller):
+        folder, upload = await self.begun(caller)
+        _, other = await self.begun(caller)
+        (headers,) = {tuple(each["headers"].items()) for each in upload["credentials"]}
+        assert caller.key not in str(upload)
+        bearer = platform.client("experiment-tracking")
+        bearer.headers.update(dict(headers))
+        await self.sent(types.SimpleNamespace(http=bearer), upload["credentials"][0], b"first ")
+        refused: list[tuple[str, str, dict[str, Any], int]] = [
+            ("PUT", f"{PROXY}/mpu/part/{other['upload_id']}/1", {"content": b"x"}, 404),
+            ("PUT", f"{PROXY}/artifacts/{folder}/other.bin", {"content": b"x"}, 403),
+            ("GET", f"{PROXY}/artifacts?path={folder}", {}, 403),
+            ("POST", f"{PROXY}/mpu/complete/{folder}", {"json": {"path": "large.bin"}}, 403),
+            ("POST", f"{PROXY}/mpu/create/{folder}", {"json": {"path": "large.bin"}}, 403),
+            ("GET", "/api/experiments", {}, 403),
+            ("POST", "/api/experiments", {"json": {"name": "mine"}}, 403),
+            ("GET", "/api/platform/keys", {}, 403),
+        ]
+        for method, path, options, status in refused:
+            response = await bearer.request(method, path, **options)
+            assert response.status_code == status, (method, path, response.text)
+
+    async def test_a_token_for_parts_ends_with_the_key_that_it_was_made_for(self, platform, caller):
+        _, upload = await self.begun(caller)
+        bearer = platform.client("experiment-tracking")
+        bearer.headers.update(upload["credentials"][0]["headers"])
+        path = f"{PROXY}/mpu/part/{upload['upload_id']}/1"
+        assert (await bearer.put(path, content=b"x")).status_code == 200
+        keys = (await caller.http.get("/api/platform/keys")).json()["items"]
+        revoked = await caller.http.delete(f"/api/platform/keys/{keys[0]['id']}")
+        assert revoked.status_code in {200, 204}, revoked.text
+        assert (await bearer.put(path, content=b"x")).status_code == 401
+
+    async def test_a_token_for_parts_does_not_outlive_its_time(self, platform, caller):
+        _, upload = await self.begun(caller)
+        token = upload["credentials"][0]["headers"]["Authorization"].removeprefix("Bearer ")
+        key, now = platform.runtime.auth_keys.upload, datetime.now(UTC)
+        claims = read_upload_token(key, token, now)
+        assert claims is not None
+        assert claims.upload_id == upload["upload_id"]
+        assert read_upload_token(key, token, now + timedelta(minutes=13)) is None
+        assert read_upload_token(platform.runtime.auth_keys.token, token, now) is None
+        assert read_token(key, token, now) is None
 
     async def test_a_part_that_is_missing_or_another_is_refused(self, caller):
         folder, upload = await self.begun(caller)

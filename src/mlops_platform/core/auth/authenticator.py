@@ -14,7 +14,7 @@ from sqlalchemy import and_, select
 
 from mlops_platform.core.auth.keys import is_key, key_digest
 from mlops_platform.core.auth.tables import credentials, principals, projects, role_bindings
-from mlops_platform.core.auth.tokens import read_token
+from mlops_platform.core.auth.tokens import PARTS_WRITE, UploadClaims, read_token, read_upload_token
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.crypto.derive import derive_key
 from mlops_platform.core.db.database import Database
@@ -34,17 +34,18 @@ Headers = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class AuthKeys:
-    """Independent keys, derived from `API_SECRET_KEY`: of credentials, of the audit's heads, and of sealed columns."""
+    """Independent keys, derived from `API_SECRET_KEY`: of credentials, audit heads, sealed columns and uploads."""
 
     pepper: bytes
     token: bytes
     audit: bytes
     sealing: bytes
+    upload: bytes
 
     @classmethod
     def from_secret(cls, secret: str) -> "AuthKeys":
         """Derive them."""
-        purposes = ("api-key pepper", "service token", "audit head", "sealed column")
+        purposes = ("api-key pepper", "service token", "audit head", "sealed column", "upload token")
         return cls(*(derive_key(secret, purpose) for purpose in purposes))
 
 
@@ -141,6 +142,7 @@ class Authenticator:
 
     async def _look_up(self, session: ReadSession, presented: Presented) -> _Known:
         now, asked_at = self._clock.now(), monotonic()
+        upload: UploadClaims | None = None
         statement = select(
             credentials, principals.c.name.label("principal_name"), principals.c.kind.label("principal_kind")
         ).join(principals, and_(principals.c.id == credentials.c.principal_id, principals.c.disabled_at.is_(None)))
@@ -148,12 +150,16 @@ class Authenticator:
             statement = statement.where(credentials.c.digest == key_digest(self._keys.pepper, presented.secret))
         elif token_id := read_token(self._keys.token, presented.secret, now):
             statement = statement.where(credentials.c.id == token_id)
+        elif upload := read_upload_token(self._keys.upload, presented.secret, now):
+            # Of the credential that it was made for, so that both are revoked at once.
+            statement = statement.where(credentials.c.id == upload.credential_id)
         else:
             raise Unauthenticated
         row = await session.first(statement.where(credentials.c.revoked_at.is_(None)))
         if row is None or (row.expires_at is not None and row.expires_at <= now):
             raise Unauthenticated
-        project_id, project_name, grants = await _project_of(session, row.principal_id, row.project_id, presented.project)
+        named = upload.project_id if upload else presented.project
+        project_id, project_name, grants = await _project_of(session, row.principal_id, row.project_id, named)
         principal = Principal(
             id=PrincipalId(row.principal_id),
             name=row.principal_name,
@@ -161,12 +167,13 @@ class Authenticator:
             project=ProjectId(project_id),
             project_name=project_name,
             grants=grants,
-            scopes=tuple(row.scopes),
+            scopes=(PARTS_WRITE,) if upload else tuple(row.scopes),
             credential_id=row.id,
             on_behalf_of=row.on_behalf_of,
+            upload_id=upload.upload_id if upload else None,
         )
-        expires_at = row.expires_at.timestamp() if row.expires_at else None
-        return _Known(principal, asked_at + MAX_AGE_SECONDS, expires_at)
+        ends = [each.expires_at.timestamp() for each in (row, upload) if each is not None and each.expires_at is not None]
+        return _Known(principal, asked_at + MAX_AGE_SECONDS, min(ends, default=None))
 
 
 async def _project_of(

@@ -1,16 +1,22 @@
-"""Service tokens: signed JWTs with a fixed algorithm, an audience, an expiry and an id that can be revoked."""
+"""Tokens of services and of uploads: signed JWTs with a fixed algorithm, an audience, an expiry and a revocable id."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
+from mlops_platform.core.identity import Permission
+
 ALGORITHM = "HS256"
 ISSUER = "mlops-platform"
 AUDIENCE = "mlops-platform"
 LEEWAY_SECONDS = 30
+UPLOAD_AUDIENCE = "mlops-upload"
+PARTS_WRITE = Permission("artifact_parts:write")
+"""What an upload token is for, and all that it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,16 @@ class TokenClaims:
     token_id: str
     principal_id: str
     issued_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UploadClaims:
+    """What an upload token states: whose it is, and of which upload it may put parts. It ends with its credential."""
+
+    upload_id: str
+    project_id: str
+    credential_id: str
     expires_at: datetime
 
 
@@ -38,11 +54,39 @@ def sign_token(key: bytes, claims: TokenClaims) -> str:
 
 def read_token(key: bytes, token: str, now: datetime) -> str | None:
     """The id of a token that is genuine, ours and in its time; None otherwise."""
+    claims = _claims(key, token, now, AUDIENCE)
+    return _id(claims, "jti") if claims else None
+
+
+def sign_upload_token(key: bytes, claims: UploadClaims) -> str:
+    """The compact JWT of another kind, under another key: neither is ever taken for the other."""
+    payload = {
+        "iss": ISSUER,
+        "aud": UPLOAD_AUDIENCE,
+        "sub": claims.upload_id,
+        "jti": claims.credential_id,
+        "project": claims.project_id,
+        "exp": int(claims.expires_at.timestamp()),
+    }
+    return jwt.encode({"alg": ALGORITHM, "typ": "JWT"}, payload, OctKey.import_key(key))
+
+
+def read_upload_token(key: bytes, token: str, now: datetime) -> UploadClaims | None:
+    """What an upload token that is genuine, ours and in its time states; None otherwise."""
+    claims = _claims(key, token, now, UPLOAD_AUDIENCE)
+    ids = [_id(claims, name) for name in ("sub", "project", "jti")] if claims else []
+    upload_id, project_id, credential_id = ids or (None, None, None)
+    if claims is None or upload_id is None or project_id is None or credential_id is None:
+        return None
+    return UploadClaims(upload_id, project_id, credential_id, datetime.fromtimestamp(claims["exp"], UTC))
+
+
+def _claims(key: bytes, token: str, now: datetime, audience: str) -> dict[str, Any] | None:
     registry = jwt.JWTClaimsRegistry(
         now=int(now.timestamp()),
         leeway=LEEWAY_SECONDS,
         iss={"essential": True, "value": ISSUER},
-        aud={"essential": True, "value": AUDIENCE},
+        aud={"essential": True, "value": audience},
         exp={"essential": True},
         jti={"essential": True},
     )
@@ -51,8 +95,12 @@ def read_token(key: bytes, token: str, now: datetime) -> str | None:
         registry.validate(decoded.claims)
     except (JoseError, ValueError):
         return None
-    token_id = decoded.claims["jti"]
-    return token_id if isinstance(token_id, str) and len(token_id) == 32 else None
+    return decoded.claims
+
+
+def _id(claims: dict[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    return value if isinstance(value, str) and len(value) == 32 else None
 
 
 def expiry(now: datetime, seconds: float) -> datetime:

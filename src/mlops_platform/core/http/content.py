@@ -29,6 +29,8 @@ _DIGEST_HEADERS = ("content-digest", "repr-digest")
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MEMBER = re.compile(r"\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;.*)?", re.ASCII)
 _SAFE_NAME = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
+# Scripts by each of their sixteen names, style sheets, and every document that can hold a script.
+_ACTIVE = re.compile(r"script|html|xml|svg|css|wasm|pdf|flash|java|multipart|message|manifest|importmap", re.IGNORECASE)
 
 # A browser that opens somebody's artifact must neither guess what it is nor run what is in it.
 _ATTACHMENT_HEADERS = {
@@ -108,7 +110,7 @@ async def blob_response(
     headers: Headers, store: BlobStore, blob: StoredBlob, *, filename: str, media_type: str = OCTETS
 ) -> Response:
     """A blob, or the range of it that is asked for; its first bytes are verified before anything is answered."""
-    said = content_headers(blob.sha256, blob.size, filename=filename) | {"Content-Type": media_type}
+    said = content_headers(blob.sha256, blob.size, filename=filename) | {"Content-Type": passive(media_type)}
     # With `If-Range`, a range of something else than what the client has is worth nothing: it gets the whole.
     is_same = headers.get("if-range", said["ETag"]) == said["ETag"]
     try:
@@ -121,6 +123,15 @@ async def blob_response(
         return ContentResponse(await store.read(blob), 200, said)
     said |= {"Content-Range": part.content_range, "Content-Length": str(part.end - part.start)}
     return ContentResponse(await store.read(blob, start=part.start, end=part.end), 206, said)
+
+
+def passive(media_type: str) -> str:
+    """The type to answer with: bytes, where a browser would run what is declared so.
+
+    `nosniff` makes a browser refuse a script or a style sheet of any other type, wherever a page of this origin may have
+    been made to point at one; documents are attachments in a sandbox besides.
+    """
+    return OCTETS if _ACTIVE.search(media_type) else media_type
 
 
 def head_response(sha256: str, size: int, *, filename: str) -> Response:

@@ -52,6 +52,8 @@ async def unit_of_work(request: Request) -> AsyncIterator[UnitOfWork]:
         session.after_commit(lambda: runtime.signals.send("events"))
         await idempotency.claim(request, work)
         yield work
+        # Where an endpoint opens its transactions itself, this one is over before there is an answer to remember.
+        request.state.idempotency = None
 
 
 RuntimeOf = Annotated[Runtime, Depends(current_runtime)]

@@ -69,6 +69,18 @@ def takes_large_bodies(*, times: int) -> DependsMarker:
     return Depends(LargeBody(times))  # type: ignore[no-any-return]
 
 
+class TakesItsTime:
+    """Declares a route whose work grows with stored content: `MLOPS_REQUEST_TIMEOUT_SECONDS` is not for it."""
+
+    def __call__(self) -> None:
+        """Nothing at the time of a request: `PlatformRoute` has read it."""
+
+
+def takes_its_time() -> DependsMarker:
+    """Declare it, among the dependencies of a route."""
+    return Depends(TakesItsTime())  # type: ignore[no-any-return]
+
+
 class PlatformRequest(Request):
     """A request whose body is bounded, and whose JSON is strict: no NaN, no bad UTF-8, no bottomless nesting."""
 
@@ -96,6 +108,7 @@ class PlatformRoute(APIRoute):
         reads_json = self.body_field is not None
         markers = [marker.dependency for marker in self.dependencies]
         body_times = max((marker.times for marker in markers if isinstance(marker, LargeBody)), default=1)
+        is_timed = not any(isinstance(marker, TakesItsTime) for marker in markers)
 
         async def answer(request: PlatformRequest) -> Response:
             _refuse_nul(request)
@@ -111,7 +124,7 @@ class PlatformRoute(APIRoute):
         async def handle(request: Request) -> Response:
             request = PlatformRequest(request.scope, request.receive)
             request.body_times = body_times
-            if not (reads_json or _is_bodiless(request)):
+            if not (is_timed and (reads_json or _is_bodiless(request))):
                 return await answer(request)  # an upload takes as long as it takes
             seconds = request.app.state.runtime.settings.request_timeout_seconds
             try:

@@ -24,6 +24,7 @@ from mlops_platform.core.crypto.key_ring import KeyRing
 from mlops_platform.core.errors import ContentTooLarge, PlatformError
 from mlops_platform.core.identity import ProjectId, new_id
 from mlops_platform.core.storage.backend import ObjectBackend, ObjectKey, Upload
+from mlops_platform.core.storage.errors import ChecksumMismatch
 
 # Large enough that handing work to a thread costs nothing beside it, small enough to stay in the processor's cache.
 BATCH_BYTES = 1024 * 1024
@@ -63,9 +64,18 @@ class BlobStore:
         self._encrypt = encrypt
 
     async def write(
-        self, project_id: ProjectId, chunks: AsyncIterator[bytes], *, max_bytes: int, blob_id: BlobId | None = None
+        self,
+        project_id: ProjectId,
+        chunks: AsyncIterator[bytes],
+        *,
+        max_bytes: int,
+        blob_id: BlobId | None = None,
+        sha256: str | None = None,
     ) -> StoredBlob:
-        """Store a stream as a new blob, durable on return. On any failure or cancellation nothing is visible."""
+        """Store a stream as a new blob, durable on return. On any failure or cancellation nothing is visible.
+
+        With `sha256`, other content than that is a failure too: `ChecksumMismatch`.
+        """
         address = BlobAddress(project_id, blob_id or BlobId(new_id()))
         intake = _Intake(BlobSealer(address, self._key_ring if self._encrypt else None))
         upload = self._backend.upload(ObjectKey.of(address), largest=sealed_size(max_bytes))
@@ -75,6 +85,8 @@ class BlobStore:
                 async for batch in batches:
                     await upload.write(await asyncio.to_thread(intake.take, batch))
             await upload.write(intake.finish())
+            if sha256 is not None and intake.sha256 != sha256:
+                raise ChecksumMismatch.between(sha256, intake.sha256)
             await upload.commit()
             is_stored = True
         finally:

@@ -1,6 +1,6 @@
 """What can go wrong between the database and the object store."""
 
-from mlops_platform.core.errors import Conflict, PlatformError
+from mlops_platform.core.errors import Conflict, InvalidInput, NotFound, PlatformError
 
 
 class BlobMissing(PlatformError):
@@ -21,3 +21,44 @@ class BlobExpired(Conflict):
     """Content that was uploaded and not used within the sweeper's grace."""
 
     code = "upload_expired"
+
+
+class ChecksumMismatch(InvalidInput):
+    """The content is not what its digest promised."""
+
+    code = "checksum_mismatch"
+    title = "The content does not match its checksum"
+
+    @classmethod
+    def between(cls, promised: str, actual: str) -> "ChecksumMismatch":
+        """The one sentence for it."""
+        return cls(
+            f"The content has the SHA-256 {actual}, and {promised} was promised: it was damaged on the way.",
+            hint="Nothing was kept. Upload it again.",
+        )
+
+
+class UploadNotFound(NotFound):
+    """No upload in parts with this id is under way for the caller."""
+
+    code = "upload_not_found"
+    title = "Upload not found"
+
+    @classmethod
+    def of(cls, upload_id: str) -> "UploadNotFound":
+        """The one sentence for it."""
+        return cls(f"No upload {upload_id[:60]!r} is under way.", hint="Begin it again: parts that were sent are found.")
+
+
+class UploadIncomplete(Conflict):
+    """Parts are missing."""
+
+    code = "upload_incomplete"
+    title = "The upload is not complete"
+
+
+class UploadFinished(Conflict):
+    """The parts have become one content already."""
+
+    code = "upload_finished"
+    title = "The upload is finished"

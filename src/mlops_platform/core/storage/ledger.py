@@ -50,13 +50,15 @@ class BlobLedger:
         self._clock = clock
         self.store = store
 
-    async def write(self, project_id: ProjectId, chunks: AsyncIterator[bytes], *, max_bytes: int) -> StoredBlob:
-        """Store a stream. Until something holds it, the sweeper may take it after an hour."""
+    async def write(
+        self, project_id: ProjectId, chunks: AsyncIterator[bytes], *, max_bytes: int, sha256: str | None = None
+    ) -> StoredBlob:
+        """Store a stream, which must have this SHA-256 if one is given. Unheld, the sweeper may take it after an hour."""
         blob_id = BlobId(new_id())
         row = {"id": blob_id, "project_id": project_id, "state": BlobState.UPLOADING, "created_at": self._clock.now()}
         async with self._database.write() as session:
             await session.execute(insert(blobs).values(row))
-        blob = await self.store.write(project_id, chunks, max_bytes=max_bytes, blob_id=blob_id)
+        blob = await self.store.write(project_id, chunks, max_bytes=max_bytes, blob_id=blob_id, sha256=sha256)
         async with self._database.write() as session:
             completed = await session.execute(
                 update(blobs)
@@ -84,7 +86,7 @@ class BlobLedger:
         older = select(blobs).where(same, blobs.c.state == BlobState.STORED, blobs.c.id < blob.blob_id)
         async with self._database.read() as session:
             row = await session.first(older.order_by(blobs.c.id).limit(1))
-        if row is None or row.is_encrypted != blob.is_encrypted or await self._is_whole(_stored(row)):
+        if row is None or row.is_encrypted != blob.is_encrypted or await self.is_whole(_stored(row)):
             return
         log.warning("storage.mended", blob_id=row.id, project_id=row.project_id)
         content = await self.store.read(blob)
@@ -94,7 +96,8 @@ class BlobLedger:
         if not is_known:  # swept meanwhile: what has no row is never removed again
             await self.store.delete(_stored(row).address)
 
-    async def _is_whole(self, blob: StoredBlob) -> bool:
+    async def is_whole(self, blob: StoredBlob) -> bool:
+        """Whether every byte of it can still be read; true as well when the store is away."""
         try:
             async with aclosing(await self.store.read(blob)) as content:
                 async for _ in content:
@@ -160,6 +163,16 @@ class BlobLedger:
             .where(blob_references.c.project_id == project_id, blob_references.c.holder == holder)
         )
         return _stored(row) if row else None
+
+    async def held_by(self, session: ReadSession, project_id: ProjectId, holders: Sequence[str]) -> dict[str, StoredBlob]:
+        """The blobs that these hold, by holder."""
+        these = any_(cast(list(holders), ARRAY(Text)))
+        rows = await session.all(
+            select(blobs, blob_references.c.holder)
+            .join(blob_references, blob_references.c.blob_id == blobs.c.id)
+            .where(blob_references.c.project_id == project_id, blob_references.c.holder == these)
+        )
+        return {row.holder: _stored(row) for row in rows}
 
     async def sweep_all(self) -> int:
         """`sweep`, until nothing is left to remove."""

@@ -5,8 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from mlops_platform.registry.errors import ChecksumMismatch
-
 MAX_FILES = 50_000
 
 
@@ -17,15 +15,6 @@ class ManifestEntry:
     path: str
     sha256: str
     size: int
-
-
-def check_digest(promised: str | None, actual: str) -> None:
-    """Raise `ChecksumMismatch` when the content is not what was promised."""
-    if promised is not None and promised != actual:
-        raise ChecksumMismatch(
-            f"The content has the SHA-256 {actual}, and {promised} was promised: it was damaged on the way.",
-            hint="Nothing was kept. Upload it again.",
-        )
 
 
 def manifest_digest(entries: Sequence[ManifestEntry]) -> str:

@@ -19,9 +19,9 @@ from mlops_platform.core.http.routing import platform_router, problems
 from mlops_platform.core.identity import ProjectId
 from mlops_platform.core.storage.archives import Member, tar_stream, zip_stream
 from mlops_platform.core.storage.blob_store import StoredBlob
+from mlops_platform.core.storage.errors import ChecksumMismatch
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.registry.domain.formats import Sampler, recognise
-from mlops_platform.registry.domain.manifest import check_digest
 from mlops_platform.registry.domain.paths import file_name
 from mlops_platform.registry.endpoints.models import version_of
 from mlops_platform.registry.endpoints.parameters import READ, WRITE, AliasName, LogicalPath, ModelName, VersionLabel, after
@@ -29,7 +29,6 @@ from mlops_platform.registry.errors import (
     AliasNotFound,
     ArtifactNotFound,
     ArtifactPathTaken,
-    ChecksumMismatch,
     ManifestIncomplete,
     ModelVersionImmutable,
     ModelVersionNotFound,
@@ -92,8 +91,8 @@ async def upload_artifact(
         await check_open(ModelReader(session, caller), name, version)
     sampler = Sampler()
     chunks = sampler.passing(content.upload_of(request))
-    blob = await runtime.blobs.write(caller.project, chunks, max_bytes=runtime.settings.max_upload_bytes)
-    check_digest(promised, blob.sha256)
+    limit = runtime.settings.max_upload_bytes
+    blob = await runtime.blobs.write(caller.project, chunks, max_bytes=limit, sha256=promised)
     async with _changing(request) as work:
         files = VersionFiles(work, runtime.blobs)
         row, is_new = await files.store(name, version, path, blob, recognise(sampler.sample()))

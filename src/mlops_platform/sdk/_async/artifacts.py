@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 import httpx2
 
@@ -11,6 +12,7 @@ from mlops_platform.contracts.registry import Artifact as RegisteredArtifact
 from mlops_platform.contracts.tracking import Artifact as TrackedArtifact
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.client import AsyncServiceClient
+from mlops_platform.sdk._async.uploads import LARGE_BYTES, AsyncPartUploads
 from mlops_platform.sdk.errors import PlatformUnreachable
 from mlops_platform.sdk.files import BlobCache, ChunkReader, Download, LocalFile, check_digest, collect, landing, place
 from mlops_platform.sdk.progress import transfer
@@ -18,6 +20,7 @@ from mlops_platform.sdk.wire import file_path
 
 A = TypeVar("A", TrackedArtifact, RegisteredArtifact)
 
+OCTETS = "application/octet-stream"
 AT_ONCE = 4
 DOWNLOAD_ATTEMPTS = 4
 UPLOAD_PATIENCE_SECONDS = 300.0
@@ -37,9 +40,11 @@ class RemoteFile:
 class AsyncArtifacts:
     """Uploads and downloads over one service."""
 
-    def __init__(self, client: AsyncServiceClient, cache: BlobCache) -> None:
+    def __init__(self, client: AsyncServiceClient, cache: BlobCache, *, parts: AsyncPartUploads | None = None) -> None:
         self._client = client
         self._cache = cache
+        # Where the service takes large files in parts.
+        self._parts = parts
 
     async def upload(
         self, url_path: str, source: Path, logical: str | None, *, answer: type[A], progress: bool | None
@@ -106,14 +111,25 @@ class AsyncArtifacts:
                 await backend.sleep(0.2 * attempt)
 
     async def _put_file(self, url_path: str, file: LocalFile, answer: type[A], advance: Callable[[int], None]) -> A:
+        if self._parts is not None and file.size_bytes > LARGE_BYTES:
+            owner, _, logical = url_path.partition("/artifacts/")
+            named = LocalFile(file.path, unquote(logical), file.size_bytes)
+            made = await self._parts.send(f"{owner}/artifact-uploads", named, OCTETS, advance)
+            return answer.model_validate(made.model_dump())
+        return await self._put_whole(url_path, file, answer, advance)
+
+    async def _put_whole(self, url_path: str, file: LocalFile, answer: type[A], advance: Callable[[int], None]) -> A:
         readers: list[ChunkReader] = []
 
         async def body() -> AsyncIterator[bytes]:
             readers.append(reader := ChunkReader(file.path, advance))
-            while chunk := await backend.in_thread(reader.next):
-                yield chunk
+            try:
+                while chunk := await backend.in_thread(reader.next):
+                    yield chunk
+            finally:
+                reader.close()
 
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.size_bytes)}
+        headers = {"Content-Type": OCTETS, "Content-Length": str(file.size_bytes)}
         response = await self._client.request(
             "PUT", url_path, content=body, headers=headers, patience_seconds=UPLOAD_PATIENCE_SECONDS
         )

@@ -20,6 +20,7 @@ from mlops_platform.sdk._async.listing import AsyncListing
 from mlops_platform.sdk._async.offline import AsyncKeptArtifacts, AsyncOfflineSync, SyncedRun
 from mlops_platform.sdk._async.run_management import AsyncRunManagement
 from mlops_platform.sdk._async.runs import AsyncActiveRun
+from mlops_platform.sdk._async.uploads import AsyncPartUploads
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
 from mlops_platform.sdk.ids import is_id, new_id
@@ -45,7 +46,8 @@ class AsyncTracking(AsyncRunManagement):
 
     def __init__(self, pool: AsyncPool, settings: ClientSettings) -> None:
         self._client = AsyncServiceClient(Service.TRACKING, pool, settings)
-        self._artifacts = AsyncArtifacts(self._client, BlobCache(settings.cache))
+        parts = AsyncPartUploads(self._client)
+        self._artifacts = AsyncArtifacts(self._client, BlobCache(settings.cache), parts=parts)
         # The recorder has the spool to fall back on: it asks once, and does not hold up the end of a run for long.
         quick = replace(settings, retries=1, timeout_seconds=min(DELIVERY_SECONDS, settings.timeout_seconds))
         self._delivery_client = AsyncServiceClient(Service.TRACKING, pool, quick)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 import httpx2
 
@@ -12,6 +13,7 @@ from mlops_platform.contracts.registry import Artifact as RegisteredArtifact
 from mlops_platform.contracts.tracking import Artifact as TrackedArtifact
 from mlops_platform.sdk._sync import backend
 from mlops_platform.sdk._sync.client import ServiceClient
+from mlops_platform.sdk._sync.uploads import LARGE_BYTES, PartUploads
 from mlops_platform.sdk.errors import PlatformUnreachable
 from mlops_platform.sdk.files import BlobCache, ChunkReader, Download, LocalFile, check_digest, collect, landing, place
 from mlops_platform.sdk.progress import transfer
@@ -19,6 +21,7 @@ from mlops_platform.sdk.wire import file_path
 
 A = TypeVar("A", TrackedArtifact, RegisteredArtifact)
 
+OCTETS = "application/octet-stream"
 AT_ONCE = 4
 DOWNLOAD_ATTEMPTS = 4
 UPLOAD_PATIENCE_SECONDS = 300.0
@@ -38,9 +41,11 @@ class RemoteFile:
 class Artifacts:
     """Uploads and downloads over one service."""
 
-    def __init__(self, client: ServiceClient, cache: BlobCache) -> None:
+    def __init__(self, client: ServiceClient, cache: BlobCache, *, parts: PartUploads | None = None) -> None:
         self._client = client
         self._cache = cache
+        # Where the service takes large files in parts.
+        self._parts = parts
 
     def upload(
         self, url_path: str, source: Path, logical: str | None, *, answer: type[A], progress: bool | None
@@ -107,14 +112,25 @@ class Artifacts:
                 backend.sleep(0.2 * attempt)
 
     def _put_file(self, url_path: str, file: LocalFile, answer: type[A], advance: Callable[[int], None]) -> A:
+        if self._parts is not None and file.size_bytes > LARGE_BYTES:
+            owner, _, logical = url_path.partition("/artifacts/")
+            named = LocalFile(file.path, unquote(logical), file.size_bytes)
+            made = self._parts.send(f"{owner}/artifact-uploads", named, OCTETS, advance)
+            return answer.model_validate(made.model_dump())
+        return self._put_whole(url_path, file, answer, advance)
+
+    def _put_whole(self, url_path: str, file: LocalFile, answer: type[A], advance: Callable[[int], None]) -> A:
         readers: list[ChunkReader] = []
 
         def body() -> Iterator[bytes]:
             readers.append(reader := ChunkReader(file.path, advance))
-            while chunk := backend.in_thread(reader.next):
-                yield chunk
+            try:
+                while chunk := backend.in_thread(reader.next):
+                    yield chunk
+            finally:
+                reader.close()
 
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.size_bytes)}
+        headers = {"Content-Type": OCTETS, "Content-Length": str(file.size_bytes)}
         response = self._client.request(
             "PUT", url_path, content=body, headers=headers, patience_seconds=UPLOAD_PATIENCE_SECONDS
         )

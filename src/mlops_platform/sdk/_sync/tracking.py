@@ -21,6 +21,7 @@ from mlops_platform.sdk._sync.listing import Listing
 from mlops_platform.sdk._sync.offline import KeptArtifacts, OfflineSync, SyncedRun
 from mlops_platform.sdk._sync.run_management import RunManagement
 from mlops_platform.sdk._sync.runs import ActiveRun
+from mlops_platform.sdk._sync.uploads import PartUploads
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
 from mlops_platform.sdk.ids import is_id, new_id
@@ -46,7 +47,8 @@ class Tracking(RunManagement):
 
     def __init__(self, pool: Pool, settings: ClientSettings) -> None:
         self._client = ServiceClient(Service.TRACKING, pool, settings)
-        self._artifacts = Artifacts(self._client, BlobCache(settings.cache))
+        parts = PartUploads(self._client)
+        self._artifacts = Artifacts(self._client, BlobCache(settings.cache), parts=parts)
         # The recorder has the spool to fall back on: it asks once, and does not hold up the end of a run for long.
         quick = replace(settings, retries=1, timeout_seconds=min(DELIVERY_SECONDS, settings.timeout_seconds))
         self._delivery_client = ServiceClient(Service.TRACKING, pool, quick)

@@ -7,14 +7,14 @@ from fastapi import Path, Query, Request, Response
 
 from mlops_platform.contracts.common import Page
 from mlops_platform.contracts.tracking import Artifact, ArtifactEntry
-from mlops_platform.core.db.session import Record
+from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.errors import ContentTooLarge, InvalidInput, RangeNotSatisfiable, StorageFull
 from mlops_platform.core.http import content
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, Work, unit_of_work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router
 from mlops_platform.core.identity import Principal
-from mlops_platform.core.work.runtime import Runtime
+from mlops_platform.core.storage.errors import ChecksumMismatch
 from mlops_platform.tracking.domain.artifacts import checked_path, media_type
 from mlops_platform.tracking.endpoints.places import Place, RunPlace, on_run
 from mlops_platform.tracking.errors import ArtifactNotFound, ArtifactPathTaken, RunDeleted, RunNotFound
@@ -38,21 +38,25 @@ _work = asynccontextmanager(unit_of_work)
     "PUT",
     "/artifacts/{path:path}",
     permission=EXPERIMENTS_WRITE,
-    errors=(RunDeleted, ArtifactPathTaken, ContentTooLarge, StorageFull, InvalidInput),
+    errors=(RunDeleted, ArtifactPathTaken, ContentTooLarge, StorageFull, InvalidInput, ChecksumMismatch),
     openapi_extra={"requestBody": {"required": True, **_BYTES}},
 )
 async def put_artifact(place: Place, path: ArtifactPath, request: Request, caller: Caller, runtime: RuntimeOf) -> Artifact:
-    """Store the body under a path, replacing what was there. Streamed; nothing is seen of it until all of it is stored."""
+    """Store the body under a path, replacing what was there. Streamed; nothing is seen of it until all of it is stored.
+
+    With `Content-Digest` or `X-Checksum-SHA256` the content is verified: when it differs, nothing is kept.
+    """
     checked_path(path)
-    content.check_upload(request.headers, max_bytes=runtime.settings.max_upload_bytes)
-    await _check_writable(place, caller, runtime)
-    chunks = content.upload_of(request)
-    blob = await runtime.blobs.write(caller.project, chunks, max_bytes=runtime.settings.max_upload_bytes)
+    limit = runtime.settings.max_upload_bytes
+    promised = content.check_upload(request.headers, max_bytes=limit)
+    async with runtime.database.read() as session:
+        await check_writable(place, caller, session)
+    blob = await runtime.blobs.write(caller.project, content.upload_of(request), max_bytes=limit, sha256=promised)
     # The transaction begins here: an upload may take hours, and it waits for no row and holds none.
     async with _work(request) as work:
         artifacts = RunArtifacts(work, runtime.blobs, place.run_id, experiment_id=place.experiment_id)
         row = await artifacts.put(path, blob, media_type(request.headers.get("content-type")))
-    return _artifact(row)
+    return artifact_of(row)
 
 
 @on_run(router, "GET", "/artifacts", permission=EXPERIMENTS_READ)
@@ -65,7 +69,7 @@ async def list_artifacts(
 ) -> Page[ArtifactEntry]:
     """What lies directly in a folder, by name; folders say how much lies below them."""
     folder = checked_path(path) if path else ""
-    await _check_run(place, caller, session)
+    await check_run(place, caller, session)
     reader = ArtifactReader(session, caller, place.run_id)
     rows = await reader.children(folder, after=page.after[0] if page.after else None, limit=page.size + 1)
     return page.answer(rows, lambda row: _entry(row, folder), lambda row: (row.name,))
@@ -83,7 +87,7 @@ async def get_artifact(place: Place, path: ArtifactPath, request: Request, runti
     """Download a file, or the `Range` of it that is asked for. Every byte is verified before it is sent."""
     checked_path(path)
     async with _work(request) as work:
-        await _check_run(place, work.principal, work.session)
+        await check_run(place, work.principal, work.session)
         row = await ArtifactReader(work.session, work.principal, place.run_id).artifact(path)
         # The headers speak of this blob and not of the row: an upload may have come between the two.
         blob = await runtime.blobs.held(work.session, work.principal.project, holder(place.run_id, path))
@@ -113,23 +117,24 @@ async def delete_artifact(place: Place, path: ArtifactPath, work: Work, runtime:
     await artifacts.remove(checked_path(path))
 
 
-async def _check_run(place: RunPlace, caller: Principal, session: Reading) -> Record:
+async def check_run(place: RunPlace, caller: Principal, session: ReadSession) -> Record:
+    """The run of a path, or `RunNotFound`."""
     row = await RunReader(session, caller).run(place.run_id, experiment_id=place.experiment_id)
     if row is None:
         raise RunNotFound.of(place.run_id, experiment_id=place.experiment_id)
     return row
 
 
-async def _check_writable(place: RunPlace, caller: Principal, runtime: Runtime) -> None:
+async def check_writable(place: RunPlace, caller: Principal, session: ReadSession) -> None:
     """Asked before the bytes come, so that nobody uploads hours for a refusal; the decision is made again after them."""
-    async with runtime.database.read() as session:
-        row = await _check_run(place, caller, session)
+    row = await check_run(place, caller, session)
     caller.require(EXPERIMENTS_WRITE, row.experiment_name)
     if row.deleted_at is not None or row.experiment_deleted_at is not None:
         raise RunDeleted.of(place.run_id)
 
 
-def _artifact(row: Record) -> Artifact:
+def artifact_of(row: Record) -> Artifact:
+    """A row on the wire."""
     return Artifact(
         path=row.path, size=row.size, sha256=row.sha256, content_type=row.content_type, created_at=row.created_at
     )

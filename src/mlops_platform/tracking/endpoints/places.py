@@ -1,6 +1,6 @@
 """Where a run is: `/api/runs/{run_id}`, or below its experiment. Everything below a run answers at both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -48,9 +48,10 @@ def on_run(
     *,
     permission: Permission,
     errors: tuple[type[PlatformError], ...] = (),
+    also: Sequence[Any] = (),
     **options: Any,
 ) -> Callable[[Endpoint], Endpoint]:
-    """Register an endpoint below both forms of a run's path."""
+    """Register an endpoint below both forms of a run's path; `also` are further dependencies."""
 
     def register(endpoint: Endpoint) -> Endpoint:
         for prefix, declared in _FORMS:
@@ -58,7 +59,7 @@ def on_run(
                 prefix + suffix,
                 endpoint,
                 methods=[method],
-                dependencies=[requires(permission), *declared],
+                dependencies=[requires(permission), *declared, *also],
                 responses=problems(RunNotFound, *errors),
                 **options,
             )

@@ -11,7 +11,10 @@ from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, Record, WriteSession
 from mlops_platform.core.identity import Principal
 from mlops_platform.tracking.domain.artifacts import folders_of
-from mlops_platform.tracking.tables import logged_model_artifacts, run_artifacts
+from mlops_platform.tracking.repository.experiments import EXPERIMENTS_READ, readable
+from mlops_platform.tracking.tables import experiments, logged_model_artifacts, logged_models, run_artifacts, runs
+
+_AFTER_SLASH = chr(ord("/") + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,24 @@ MODELS = Shelf(logged_model_artifacts, "model_id", "logged-model")
 def holder(run_id: str, path: str) -> str:
     """The name by which an artifact of a run holds its blob."""
     return RUNS.holder(run_id, path)
+
+
+async def readable_holder(session: ReadSession, principal: Principal, sha256: str, size: int) -> str | None:
+    """What holds this content where the principal may read it: an artifact of a run or of a logged model."""
+    if not principal.may(EXPERIMENTS_READ):
+        return None
+    for shelf, owners in ((RUNS, runs), (MODELS, logged_models)):
+        table = shelf.table
+        statement = (
+            select(table.c[shelf.owner].label("owner"), table.c.path)
+            .join(owners, owners.c.id == table.c[shelf.owner])
+            .join(experiments, experiments.c.id == owners.c.experiment_id)
+            .where(in_project(principal, table, owners, experiments), readable(principal))
+            .where(table.c.sha256 == sha256, table.c.size == size)
+        )
+        if (found := await session.first(statement.limit(1))) is not None:
+            return shelf.holder(found.owner, found.path)
+    return None
 
 
 class ArtifactReader:
@@ -69,11 +90,14 @@ class ArtifactReader:
                 func.max(table.c.created_at).label("created_at"),
             )
             .where(in_project(self._principal, table), self._mine)
-            .where(table.c.path.startswith(prefix, autoescape=True))
+            # Bounds and not a pattern, which a prepared statement cannot look up: paths are ordered byte by byte.
+            .where(table.c.path > prefix + (after or ""))
             .group_by(name)
             .order_by(name)
             .limit(limit)
         )
+        if folder:
+            statement = statement.where(table.c.path < f"{folder}{_AFTER_SLASH}")
         if after is not None:
             statement = statement.where(name > after)
         return await self._session.all(statement)

@@ -89,6 +89,11 @@ class _Artifacts(ABC):
         resource = self._work.urn(self.kind, self._id)
         await self._work.audit(f"{self.event}.artifact_downloaded", resource, detail=detail)
 
+    async def record_preview(self, path: str, blob: StoredBlob) -> None:
+        """State who looked at the beginning of what."""
+        detail = {"path": path, "sha256": blob.sha256}
+        await self._work.audit(f"{self.event}.artifact_previewed", self._work.urn(self.kind, self._id), detail=detail)
+
     async def _found(self, path: str) -> Record:
         row = await self._artifacts.artifact(path)
         if row is None:

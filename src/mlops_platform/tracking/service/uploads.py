@@ -1,22 +1,18 @@
-"""Use cases on uploads in parts: the parts come in any order and at once, and become one file at the end."""
+"""Use cases on uploads in parts: what `core.storage.uploads` does, on artifacts and with an audit entry."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
-from datetime import timedelta
+from collections.abc import Sequence
 
-from mlops_platform.core.db.session import Record
+from mlops_platform.core.db.session import ReadSession
 from mlops_platform.core.errors import InvalidInput
-from mlops_platform.core.identity import new_id
+from mlops_platform.core.identity import Principal
 from mlops_platform.core.storage.blob_store import StoredBlob
+from mlops_platform.core.storage.errors import UploadNotFound
 from mlops_platform.core.storage.ledger import BlobLedger
+from mlops_platform.core.storage.uploads import MAX_PARTS, PartLedger, Upload, UploadPlan
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.core.work.unit import UnitOfWork
-from mlops_platform.tracking.errors import UploadNotFound
-from mlops_platform.tracking.repository.uploads import UploadRepository, forget_begun_before, part_holder
-
-MAX_PARTS = 10_000
-FORGOTTEN_AFTER = timedelta(hours=48)
-_SWEPT_AT_ONCE = 100
+from mlops_platform.tracking.repository.artifacts import RUNS, readable_holder
+from mlops_platform.tracking.repository.uploads import forget_begun_before
 
 
 class Uploads:
@@ -24,75 +20,102 @@ class Uploads:
 
     def __init__(self, work: UnitOfWork, ledger: BlobLedger) -> None:
         self._work = work
-        self._ledger = ledger
-        self._uploads = UploadRepository(work.session, work.principal)
+        self._parts = PartLedger(ledger, work.clock)
 
-    async def begin(self, target: str, parts: int) -> str:
-        """The id of a new upload."""
-        if not 1 <= parts <= MAX_PARTS:
-            raise InvalidInput.of("num_parts", f"must be 1 to {MAX_PARTS}", parts)
-        upload_id = new_id()
-        now = self._work.clock.now()
-        await self._uploads.add({"id": upload_id, "target": target, "parts": parts, "created_at": now})
-        await self._work.audit(
-            "upload.begun", self._work.urn("upload", upload_id), after={"target": target, "parts": parts}
-        )
-        return upload_id
+    async def begin(self, plan: UploadPlan) -> tuple[Upload, bool]:
+        """The upload that is to go on, or a new one; whether it is new."""
+        if not 1 <= plan.parts <= MAX_PARTS:
+            raise InvalidInput.of("num_parts", f"must be 1 to {MAX_PARTS}", plan.parts)
+        upload, is_new = await self._parts.begin(self._work.session, self._work.principal, plan)
+        if is_new:
+            after = {"target": plan.target, "parts": plan.parts, "sha256": plan.sha256}
+            await self._audit("upload.begun", upload, after=after)
+        return upload, is_new
 
-    async def found(self, upload_id: str, target: str | None = None) -> Record:
-        """The upload, if it is under way and its target is this one."""
-        row = await self._uploads.upload(upload_id)
-        if row is None or (target is not None and row.target != target):
-            raise UploadNotFound(f"No upload {upload_id!r} is under way.")
-        return row
+    async def received(self, upload: Upload) -> dict[int, StoredBlob]:
+        """The parts that are here."""
+        return await self._parts.received(self._work.session, upload)
+
+    async def found(self, upload_id: str, *, target: str | None = None) -> Upload:
+        """The caller's upload, held until the commit, if its target is this one."""
+        upload = await self._parts.hold(self._work.session, self._work.principal, upload_id)
+        if target is not None and upload.plan.target != target:
+            raise UploadNotFound.of(upload_id)
+        return upload
 
     async def keep(self, upload_id: str, number: int, blob: StoredBlob) -> StoredBlob:
         """Keep a part, in place of the same part that came before."""
-        row = await self.found(upload_id)
-        if not 1 <= number <= row.parts:
-            raise InvalidInput.of("part_number", f"must be 1 to {row.parts}", number)
-        kept = await self._ledger.hold(self._work.session, blob, part_holder(upload_id, number))
-        await self._work.audit(
-            "upload.part_stored", self._work.urn("upload", upload_id), after={"part": number, "sha256": kept.sha256}
-        )
+        upload = await self.found(upload_id)
+        kept = await self._parts.keep(self._work.session, upload, number, blob)
+        await self._audit("upload.part_stored", upload, after={"part": number, "sha256": kept.sha256})
         return kept
 
-    async def parts(self, row: Record, named: Sequence[tuple[int, str]]) -> list[StoredBlob]:
+    async def named(self, upload: Upload, parts: Sequence[tuple[int, str]]) -> list[StoredBlob]:
         """The parts that the client names, in their order; each must be the one that it means."""
-        numbers = [number for number, _ in named]
-        if numbers != list(range(1, row.parts + 1)):
-            raise InvalidInput.of("parts", f"must be the parts 1 to {row.parts}, in their order", numbers[:20])
-        found = []
-        for number, etag in named:
-            blob = await self._ledger.held(self._work.session, self._work.principal.project, part_holder(row.id, number))
-            if blob is None or blob.sha256 != etag.strip('"'):
+        numbers = [number for number, _ in parts]
+        if numbers != list(range(1, upload.plan.parts + 1)):
+            raise InvalidInput.of("parts", f"must be the parts 1 to {upload.plan.parts}, in their order", numbers[:20])
+        here = await self.received(upload)
+        for number, etag in parts:
+            if number not in here or here[number].sha256 != etag.strip('"'):
                 raise InvalidInput.of("parts", f"part {number} is missing or is not the one with this ETag", etag[:80])
-            found.append(blob)
-        return found
+        return [here[number] for number in numbers]
 
-    async def end(self, row: Record) -> None:
-        """Let go of the parts."""
-        holders = [part_holder(row.id, number) for number in range(1, row.parts + 1)]
-        await self._ledger.release(self._work.session, self._work.principal.project, holders)
-        await self._uploads.remove(row.id)
-        await self._work.audit("upload.ended", self._work.urn("upload", row.id), before={"target": row.target})
+    async def drop(self, upload: Upload, numbers: Sequence[int]) -> None:
+        """Forget parts that can no longer be read."""
+        await self._parts.drop(self._work.session, upload, numbers)
+        await self._audit("upload.parts_dropped", upload, before={"parts": list(numbers)})
+
+    async def finish(self, upload: Upload) -> None:
+        """Let go of the parts: they have become an artifact."""
+        await self._parts.finish(self._work.session, upload)
+        await self._audit("upload.finished", upload, before={"target": upload.plan.target})
+
+    async def end(self, upload: Upload) -> None:
+        """Give the upload up."""
+        await self._parts.end(self._work.session, upload)
+        await self._audit("upload.ended", upload, before={"target": upload.plan.target})
+
+    async def _audit(self, action: str, upload: Upload, **states: dict[str, object]) -> None:
+        await self._work.audit(action, self._work.urn("upload", upload.id), **states)
 
 
-async def joined(ledger: BlobLedger, blobs: Sequence[StoredBlob]) -> AsyncIterator[bytes]:
-    """The content of the parts, one after the other."""
-    for blob in blobs:
-        async with aclosing(await ledger.store.read(blob)) as content:
-            async for chunk in content:
-                yield chunk
+class UploadReader:
+    """What is asked outside of a change: before bytes come, and while they are read."""
+
+    def __init__(self, session: ReadSession, principal: Principal, runtime: Runtime) -> None:
+        self._session = session
+        self._principal = principal
+        self._ledger = runtime.blobs
+        self._parts = PartLedger(runtime.blobs, runtime.clock)
+
+    async def of_run(self, run_id: str, upload_id: str) -> tuple[Upload, str]:
+        """The caller's upload to this run, and the path that it is for."""
+        upload = await self._parts.find(self._session, self._principal, upload_id)
+        beginning = RUNS.holder(run_id, "")
+        if not upload.plan.target.startswith(beginning):
+            raise UploadNotFound.of(upload_id)
+        return upload, upload.plan.target.removeprefix(beginning)
+
+    async def found(self, upload_id: str) -> Upload:
+        """The caller's upload, whatever it is for."""
+        return await self._parts.find(self._session, self._principal, upload_id)
+
+    async def received(self, upload: Upload) -> dict[int, StoredBlob]:
+        """The parts that are here."""
+        return await self._parts.received(self._session, upload)
+
+    async def known(self, plan: UploadPlan) -> StoredBlob | None:
+        """This content, if it lies where the caller may read it.
+
+        Only there: who merely knows a digest must learn neither the content nor that anybody has it.
+        """
+        holder = await readable_holder(self._session, self._principal, plan.sha256 or "", plan.size or 0)
+        blob = await self._ledger.held(self._session, self._principal.project, holder) if holder else None
+        return blob if blob is not None and (blob.sha256, blob.size) == (plan.sha256, plan.size) else None
 
 
 async def forget_old(runtime: Runtime) -> None:
-    """End uploads that nobody goes on with."""
-    count = _SWEPT_AT_ONCE
-    while count == _SWEPT_AT_ONCE:
-        async with runtime.database.write() as session:
-            rows = await forget_begun_before(session, runtime.clock.now() - FORGOTTEN_AFTER, limit=_SWEPT_AT_ONCE)
-            for row in rows:
-                holders = [part_holder(row.id, number) for number in range(1, row.parts + 1)]
-                await runtime.blobs.release(session, row.project_id, holders)
-        count = len(rows)
+    """End uploads that nobody goes on with, also those that an older version of this service had begun."""
+    await PartLedger(runtime.blobs, runtime.clock).forget(runtime.database)
+    await forget_begun_before(runtime.database, runtime.blobs, runtime.clock)

@@ -15,7 +15,7 @@ from mlops_platform.core.errors import InvalidInput
 from mlops_platform.core.http import content
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, unit_of_work
 from mlops_platform.core.http.routing import platform_router
-from mlops_platform.core.identity import Principal
+from mlops_platform.core.identity import Permission, Principal
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.tracking.domain import mlflow_rules as rules
@@ -78,8 +78,10 @@ def file_path(target: Target) -> str:
         raise MlflowInvalid(f"Invalid path: {error.detail}") from error
 
 
-async def check_owner(target: Target, session: ReadSession, caller: Principal, *, writes: bool = False) -> Record:
-    """The run or model, in the experiment that the path names."""
+async def check_owner(
+    target: Target, session: ReadSession, caller: Principal, *, writes: Permission | None = None
+) -> Record:
+    """The run or model, in the experiment that the path names; with `writes`, one that the caller may change."""
     if target.shelf is RUNS:
         row = await found_run(session, caller, target.owner_id)
         is_deleted = row.deleted_at is not None or row.experiment_deleted_at is not None
@@ -90,8 +92,8 @@ async def check_owner(target: Target, session: ReadSession, caller: Principal, *
         row, is_deleted = found, found.deleted_at is not None
     if row.experiment_number != target.number:
         raise ArtifactNotFound(f"Experiment {target.number} has no such run or logged model.")
-    if writes:
-        caller.require(EXPERIMENTS_WRITE, row.experiment_name)
+    if writes is not None:
+        caller.require(writes, row.experiment_name)
         if is_deleted:
             raise RunDeleted.of(target.owner_id) if target.shelf is RUNS else LoggedModelNotFound.of(f"m-{target.owner_id}")
     return row
@@ -108,11 +110,12 @@ async def upload_artifact(path: str, request: Request, caller: Caller, runtime: 
     """Store the body under a path. Nothing is seen of it until all of it is stored."""
     target = target_of(path)
     name = file_path(target)
-    content.check_upload(request.headers, max_bytes=runtime.settings.max_upload_bytes)
+    promised = content.check_upload(request.headers, max_bytes=runtime.settings.max_upload_bytes)
     async with runtime.database.read() as session:
-        await check_owner(target, session, caller, writes=True)
+        await check_owner(target, session, caller, writes=EXPERIMENTS_WRITE)
     chunks = content.upload_of(request)
-    blob = await runtime.blobs.write(caller.project, chunks, max_bytes=runtime.settings.max_upload_bytes)
+    limit = runtime.settings.max_upload_bytes
+    blob = await runtime.blobs.write(caller.project, chunks, max_bytes=limit, sha256=promised)
     async with _work(request) as work:
         kind = media_type(request.headers.get("content-type"))
         await shelf_of(target, work, runtime).put(name, blob, kind)
@@ -143,7 +146,7 @@ async def delete_artifact(path: str, request: Request, caller: Caller, runtime: 
     """Delete a file or a folder; what is absent is deleted already."""
     target = target_of(path)
     async with runtime.database.read() as session:
-        await check_owner(target, session, caller, writes=True)
+        await check_owner(target, session, caller, writes=EXPERIMENTS_WRITE)
         names = [target.path] if target.path else [row.name for row in await _children(target, session, caller)]
     async with _work(request) as work:
         for name in names:
