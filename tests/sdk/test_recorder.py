@@ -432,7 +432,9 @@ class TestARun:
             with platform.tracking.run("e", run_name="r", parameters={"lr": 0.1}) as run:
                 run.log_metric("loss", 0.5, step=1)
                 run.log_metrics({"loss": 0.4, "accuracy": 0.9}, step=2)
-            assert service.seen[1].json == {"run_name": "r", "parameters": {"lr": 0.1}}
+            begun = service.seen[1].json
+            assert set(begun) == {"id", "start_time", "run_name", "parameters"}
+            assert (begun["run_name"], begun["parameters"]) == ("r", {"lr": 0.1})
             metrics, ended = service.seen[2:]
             assert set(points_in(metrics)) == {("loss", 1, 0.5), ("loss", 2, 0.4), ("accuracy", 2, 0.9)}
             assert ended.json["status"] == "FINISHED"
@@ -493,10 +495,10 @@ run.log_metric("loss", 0.25, step=9)
             subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)
             assert points_in(service.seen[-1]) == [("loss", 9, 0.25)]
 
-    def test_a_run_cannot_start_without_a_server_and_says_so(self, settings_for):
+    def test_a_command_starts_no_run_without_a_server_and_says_so(self, settings_for):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            settings = settings_for(f"http://127.0.0.1:{taken.getsockname()[1]}", retries=1)
+            settings = settings_for(f"http://127.0.0.1:{taken.getsockname()[1]}", retries=1, must_reach=True)
             with Platform(settings=settings) as platform, pytest.raises(PlatformUnreachable, match="mlops up"):
                 platform.tracking.start_run("e")
 
