@@ -15,20 +15,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx2
 import pytest
 from sqlalchemy import update
 
-from mlops_platform.sdk import AsyncPlatform, Platform
+from mlops_platform.sdk import AsyncPlatform
 from mlops_platform.sdk.errors import ConfigurationError, PlatformUnreachable, RunHeld, api_error
 from mlops_platform.sdk.heartbeat import Heart, new_writer, promised_seconds
 from mlops_platform.sdk.recorder import RecorderWarning
 from mlops_platform.sdk.settings import Service, load_client_settings
 from mlops_platform.tracking.tables import run_leases
 from mlops_platform.tracking.tasks import fail_silent_runs
-from tests.conftest import Platform as RunningPlatform
-from tests.factories.serving import serving
-from tests.sdk.server import fake_service, problem
+from tests.sdk.server import Road, fake_service, problem
 from tests.sdk.test_recorder import points_in, tracking_service
 
 SECONDS = 30
@@ -293,36 +290,6 @@ class TestARun:
                 ("loss", 3, 0.5)
             ]
             assert [seen.json["status"] for seen in service.seen if seen.method == "PATCH"] == ["FINISHED"]
-
-
-class Road(httpx2.HTTPTransport):
-    """The network, which may be broken."""
-
-    def __init__(self):
-        super().__init__()
-        self.is_broken = False
-
-    def handle_request(self, request):
-        if self.is_broken:
-            raise httpx2.ConnectError("no road", request=request)
-        return super().handle_request(request)
-
-
-@pytest.fixture
-async def connect(platform: RunningPlatform, apps, settings_for):
-    """Makes clients of the tracking service on a port, with a key of a fresh project, that beat every second."""
-    key, _ = await platform.key(await platform.project())
-    clients = []
-    async with serving({"experiment-tracking": apps["experiment-tracking"]}) as addresses:
-
-        def make(road=None, **changes):
-            settings = settings_for(addresses["tracking"], **{"credential": key, "heartbeat_seconds": 1, **changes})
-            clients.append(Platform(settings=settings, transport=road))
-            return clients[-1]
-
-        yield make
-        for client in clients:
-            await asyncio.to_thread(client.close)
 
 
 async def silence(platform, run_id):
