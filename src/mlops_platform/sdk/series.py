@@ -25,6 +25,11 @@ class Curves(SeriesAnswer):
         """All points as a frame of polars."""
         return frames.as_polars(self._columns())
 
+    def rows(self) -> list[dict[str, Any]]:
+        """All points, a dictionary each."""
+        columns = self._columns()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
     def _columns(self) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {"run_id": [], "key": [], "x": [], "y": []}
         for series in self.items:
