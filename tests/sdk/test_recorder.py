@@ -360,6 +360,53 @@ class TestRefusals:
         assert spool.read(aside).body == [{"bad": 0.5, "step": 37, "timestamp": 1000}]
 
 
+class TestAnHourOfAbsence:
+    def test_it_is_sent_in_a_few_requests_in_order_and_keeps_what_lies_between(self, recorder, sink, spool):
+        sink.error = UNREACHABLE
+        recorder.point("/m", "loss", 0.5, 0, 1000)
+        with pytest.warns(RecorderWarning):
+            recorder.flush()
+        for step in range(1, 1200):
+            recorder.point("/m", "loss", 0.5, step, 1000)
+            if step == 601:
+                recorder.request("PATCH", "/run", {"tags": {"a": "b"}})
+            if step % 2:
+                recorder._deliver(math.inf)
+        assert len(list(spool.own())) > 600
+        sink.error = None
+        assert recorder.flush() is True
+        assert sink.points() == [("loss", step, 0.5) for step in range(1200)]
+        assert len(sink.sent) < 10
+        before = sum(len(delivery.body) for delivery in sink.sent[: [it.path for it in sink.sent].index("/run")])
+        assert before == 602
+
+    def test_one_file_that_is_refused_among_many_is_set_aside_alone(self, recorder, sink, spool):
+        for number in range(20):
+            spool.append(Delivery("POST", "/m", [{("bad" if number == 7 else "loss"): 1.0, "step": number}], f"k{number}"))
+        sink.refuse = lambda body: any("bad" in point for point in body)
+        with pytest.warns(RecorderWarning, match="set aside"):
+            assert recorder.flush() is True
+        assert [step for _, step, _ in sink.points()] == [step for step in range(20) if step != 7]
+        (aside,) = spool.directory.glob("*.rejected")
+        assert spool.read(aside).body == [{"bad": 1.0, "step": 7}]
+
+    def test_a_server_that_goes_away_again_leaves_the_rest_as_it_was(self, recorder, sink, spool):
+        for number in range(30):
+            spool.append(Delivery("POST", f"/m{number // 10}", [{"loss": 1.0, "step": number}], f"k{number}"))
+        sink.refuse = lambda body: False
+        real = recorder._send
+
+        def once(delivery):
+            if delivery.path != "/m0":
+                raise UNREACHABLE
+            real(delivery)
+
+        recorder._send = once
+        with pytest.warns(RecorderWarning):
+            assert recorder.flush() is False
+        assert len(list(spool.own())) == 20
+
+
 class TestMemory:
     def test_a_loop_that_outruns_the_thread_goes_to_the_disk(self, recorder, sink, monkeypatch):
         monkeypatch.setattr("mlops_platform.sdk.recorder.QUEUE_POINTS", 5000)

@@ -29,7 +29,7 @@ from mlops_platform.sdk.errors import (
     Unauthenticated,
 )
 from mlops_platform.sdk.forking import reset_in_child
-from mlops_platform.sdk.spool import Delivery, Spool, Unreadable
+from mlops_platform.sdk.spool import Delivery, Kept, Spool, Unreadable, joined, together
 from mlops_platform.sdk.wire import NotSerialisable, encode
 
 Point = tuple[str, str, float, int | None, int, Context]
@@ -237,27 +237,38 @@ class Recorder:
             self._set_aside(kept, f"The server refused something recorded: {error}")
 
     def _replay(self, paths: Iterator[Path], deadline: float) -> None:
-        for path in paths:
-            if time.monotonic() > deadline:
+        for group in together(self._read(paths)):
+            if time.monotonic() > deadline or not self._replayed(group):
                 return
+
+    def _read(self, paths: Iterator[Path]) -> Iterator[Kept]:
+        for path in paths:
             try:
                 delivery = self._spool.read(path)
             except Unreadable as error:
                 self._set_aside(path, str(error))
                 continue
-            if delivery is None:
-                continue
-            try:
-                self._send(delivery)
-            except Exception as error:  # noqa: BLE001  # as above: the file stays until the server has it
-                if not _is_final(error):
-                    self._absent(error)
-                    return
-                self._replay_refused(path, delivery, error)
-            else:
-                self._failures = 0
-                self._spool.done(path)
+            if delivery is not None:
+                yield path, delivery
+
+    def _replayed(self, group: Sequence[Kept]) -> bool:
+        """Send what waited; False when the server is away, and then the files stay."""
+        [path, first], *others = group
+        try:
+            self._send(joined(group) if others else first)
+        except Exception as error:  # noqa: BLE001  # as above: the file stays until the server has it
+            if not _is_final(error):
+                self._absent(error)
+                return False
+            if others:
+                return all(self._replayed([each]) for each in group)
+            self._replay_refused(path, first, error)
+        else:
+            self._failures = 0
+            for each, delivery in group:
+                self._spool.done(each)
                 self._spool.release(delivery)
+        return True
 
     def _replay_refused(self, path: Path, delivery: Delivery, error: Exception) -> None:
         if _is_about_a_part(delivery, error):
