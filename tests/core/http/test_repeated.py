@@ -41,3 +41,13 @@ def test_the_refusal_names_the_key():
 def test_integers_of_any_length_do_no_harm():
     body = b'{"a": "1:2", "n": ' + b"9" * 5000 + b"}"
     assert repeated_key(body, {"a": "1:2", "n": 0}) is None
+
+
+def test_a_colon_that_is_escaped_does_not_hide_a_repetition():
+    body = b'{"a": 1, "a": "\\u003a"}'
+    assert repeated_key(body, {"a": ":"}) == "a"
+    assert repeated_key(b'{"a": "\\u003A"}', {"a": ":"}) is None
+
+
+def test_texts_in_a_list_do_not_hide_a_repetition():
+    assert repeated_key(b'["a", {"a": 1, "a": 1}]', ["a", {"a": 1}]) == "a"
