@@ -32,7 +32,7 @@ def settings_of(environment):
 
 def forget_packages(environment, run_id):
     with Platform(settings=ClientSettings(**settings_of(environment))) as platform:
-        platform.tracking.resume_run(run_id).log_text("# none\n", "reproduction/requirements.txt")
+        platform.tracking.join_run(run_id).log_text("# none\n", "reproduction/requirements.txt")
 
 
 def git(folder, *arguments):

@@ -1,6 +1,7 @@
 """What the tests of the client share."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.settings import ClientSettings, Service
 from mlops_platform.server.catalog import BY_NAME
-from tests.sdk.server import Answer, FakeService, fake_service
+from tests.conftest import Platform as RunningPlatform
+from tests.factories.serving import serving
+from tests.sdk.server import Answer, FakeService, Road, fake_service
 
 
 @pytest.fixture
@@ -56,3 +59,22 @@ def sdk_for(apps: dict[str, Any], tmp_path: Path) -> Callable[[str], AsyncPlatfo
         return AsyncPlatform(settings=ClientSettings(urls=urls, credential=credential, home=tmp_path), transport=transports)
 
     return make
+
+
+@pytest.fixture
+async def connect(
+    platform: RunningPlatform, apps: dict[str, Any], settings_for: Callable[..., ClientSettings]
+) -> AsyncIterator[Callable[..., Platform]]:
+    """Makes clients of the tracking service on a port, with a key of a fresh project, that beat every second."""
+    key, _ = await platform.key(await platform.project())
+    clients: list[Platform] = []
+    async with serving({"experiment-tracking": apps["experiment-tracking"]}) as addresses:
+
+        def make(road: Road | None = None, **changes: Any) -> Platform:
+            settings = settings_for(addresses["tracking"], **{"credential": key, "heartbeat_seconds": 1, **changes})
+            clients.append(Platform(settings=settings, transport=road))
+            return clients[-1]
+
+        yield make
+        for client in clients:
+            await asyncio.to_thread(client.close)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx2
+
 
 @dataclass
 class Seen:
@@ -115,3 +117,22 @@ def fake_service(answer: Answer = lambda seen: Reply(), *, port: int = 0) -> Ite
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+class Road(httpx2.HTTPTransport):
+    """The network, which may be broken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_broken = False
+        self.loses: Callable[[httpx2.Request], bool] = lambda request: False
+        """Which requests arrive, and their answers do not."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self.is_broken:
+            raise httpx2.ConnectError("no road", request=request)
+        response = super().handle_request(request)
+        if self.loses(request):
+            response.close()
+            raise httpx2.ReadError("the answer was lost", request=request)
+        return response

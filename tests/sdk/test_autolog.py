@@ -47,7 +47,7 @@ def client(settings_for):
 
 def runs(client):
     """What has been recorded, oldest first, with the folder of each."""
-    client.tracking._recording().flush()
+    client.tracking._delivery.recorder.flush()
     return [one.summary() | {"folder": one.folder} for one in recorded(client.settings.offline_runs)]
 
 

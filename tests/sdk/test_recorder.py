@@ -360,6 +360,53 @@ class TestRefusals:
         assert spool.read(aside).body == [{"bad": 0.5, "step": 37, "timestamp": 1000}]
 
 
+class TestAnHourOfAbsence:
+    def test_it_is_sent_in_a_few_requests_in_order_and_keeps_what_lies_between(self, recorder, sink, spool):
+        sink.error = UNREACHABLE
+        recorder.point("/m", "loss", 0.5, 0, 1000)
+        with pytest.warns(RecorderWarning):
+            recorder.flush()
+        for step in range(1, 1200):
+            recorder.point("/m", "loss", 0.5, step, 1000)
+            if step == 601:
+                recorder.request("PATCH", "/run", {"tags": {"a": "b"}})
+            if step % 2:
+                recorder._deliver(math.inf)
+        assert len(list(spool.own())) > 600
+        sink.error = None
+        assert recorder.flush() is True
+        assert sink.points() == [("loss", step, 0.5) for step in range(1200)]
+        assert len(sink.sent) < 10
+        before = sum(len(delivery.body) for delivery in sink.sent[: [it.path for it in sink.sent].index("/run")])
+        assert before == 602
+
+    def test_one_file_that_is_refused_among_many_is_set_aside_alone(self, recorder, sink, spool):
+        for number in range(20):
+            spool.append(Delivery("POST", "/m", [{("bad" if number == 7 else "loss"): 1.0, "step": number}], f"k{number}"))
+        sink.refuse = lambda body: any("bad" in point for point in body)
+        with pytest.warns(RecorderWarning, match="set aside"):
+            assert recorder.flush() is True
+        assert [step for _, step, _ in sink.points()] == [step for step in range(20) if step != 7]
+        (aside,) = spool.directory.glob("*.rejected")
+        assert spool.read(aside).body == [{"bad": 1.0, "step": 7}]
+
+    def test_a_server_that_goes_away_again_leaves_the_rest_as_it_was(self, recorder, sink, spool):
+        for number in range(30):
+            spool.append(Delivery("POST", f"/m{number // 10}", [{"loss": 1.0, "step": number}], f"k{number}"))
+        sink.refuse = lambda body: False
+        real = recorder._send
+
+        def once(delivery):
+            if delivery.path != "/m0":
+                raise UNREACHABLE
+            real(delivery)
+
+        recorder._send = once
+        with pytest.warns(RecorderWarning):
+            assert recorder.flush() is False
+        assert len(list(spool.own())) == 20
+
+
 class TestMemory:
     def test_a_loop_that_outruns_the_thread_goes_to_the_disk(self, recorder, sink, monkeypatch):
         monkeypatch.setattr("mlops_platform.sdk.recorder.QUEUE_POINTS", 5000)
@@ -432,7 +479,9 @@ class TestARun:
             with platform.tracking.run("e", run_name="r", parameters={"lr": 0.1}) as run:
                 run.log_metric("loss", 0.5, step=1)
                 run.log_metrics({"loss": 0.4, "accuracy": 0.9}, step=2)
-            assert service.seen[1].json == {"run_name": "r", "parameters": {"lr": 0.1}}
+            begun = service.seen[1].json
+            assert set(begun) == {"id", "start_time", "run_name", "parameters"}
+            assert (begun["run_name"], begun["parameters"]) == ("r", {"lr": 0.1})
             metrics, ended = service.seen[2:]
             assert set(points_in(metrics)) == {("loss", 1, 0.5), ("loss", 2, 0.4), ("accuracy", 2, 0.9)}
             assert ended.json["status"] == "FINISHED"
@@ -493,10 +542,10 @@ run.log_metric("loss", 0.25, step=9)
             subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)
             assert points_in(service.seen[-1]) == [("loss", 9, 0.25)]
 
-    def test_a_run_cannot_start_without_a_server_and_says_so(self, settings_for):
+    def test_a_command_starts_no_run_without_a_server_and_says_so(self, settings_for):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            settings = settings_for(f"http://127.0.0.1:{taken.getsockname()[1]}", retries=1)
+            settings = settings_for(f"http://127.0.0.1:{taken.getsockname()[1]}", retries=1, must_reach=True)
             with Platform(settings=settings) as platform, pytest.raises(PlatformUnreachable, match="mlops up"):
                 platform.tracking.start_run("e")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mlops_platform.sdk import AsyncPlatform
-from mlops_platform.sdk.errors import Conflict
+from mlops_platform.sdk.errors import RunHeld
 from tests.conftest import Platform as RunningPlatform
 
 
@@ -20,7 +20,7 @@ async def test_a_run_is_taken_by_one_writer_and_beats(sdk: AsyncPlatform):
         pass
     assert (await sdk.tracking.get_run(run.id)).group == "night"
     await sdk.tracking.take_run(run.id, "w1", heartbeat_seconds=60)
-    with pytest.raises(Conflict, match="'w1'"):
+    with pytest.raises(RunHeld, match="'w1'"):
         await sdk.tracking.take_run(run.id, "w2")
     assert (await sdk.tracking.heartbeat(run.id, writer="w1")).heartbeat_seconds == 60
     assert (await sdk.tracking.take_run(run.id, "w2", take_over=True)).status == "RUNNING"

@@ -12,6 +12,6 @@ def log_fifty(run, key):
 def log_from_a_spawned_process(url, home, run_id):
     settings = ClientSettings(urls=dict.fromkeys(Service, url), credential="k", home=home)
     with Platform(settings=settings) as platform:
-        run = platform.tracking.resume_run(run_id)
+        run = platform.tracking.join_run(run_id)
         log_fifty(run, "spawned")
         run.flush()

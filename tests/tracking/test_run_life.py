@@ -85,7 +85,7 @@ class TestHeartbeat:
         await silence(platform, run_id)
         await fail_silent_runs(platform.runtime, None)
         response = await beat(ada, run_id, writer="w1")
-        assert (response.status_code, response.json()["code"]) == (409, "run_not_running")
+        assert (response.status_code, response.json()["code"]) == (409, "run_fell_silent")
         assert "No heartbeat of 'w1'" in response.json()["detail"]
         assert (await get(ada, run_id))["status"] == "FAILED"
 

@@ -166,7 +166,16 @@ def connect() -> "Iterator[Platform]":
     from mlops_platform.sdk.settings import load_client_settings
 
     # A command works with the server, whatever the programs beside it do; and how it was started says nothing of a run.
-    with Platform(settings=replace(load_client_settings(), offline=False, capture=False, system_metrics=False)) as platform:
+    # It ends before the run does, so it promises no sign of life for it.
+    settings = replace(
+        load_client_settings(),
+        offline=False,
+        capture=False,
+        system_metrics=False,
+        heartbeat_seconds=0.0,
+        must_reach=True,
+    )
+    with Platform(settings=settings) as platform:
         yield platform
 
 

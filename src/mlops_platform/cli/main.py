@@ -10,6 +10,7 @@ from mlops_platform.cli import (
     auth,
     events,
     experiment,
+    experiment_settings,
     feature,
     lineage,
     model,
@@ -17,6 +18,7 @@ from mlops_platform.cli import (
     project,
     reproduction,
     run,
+    run_editing,
     server,
 )
 from mlops_platform.cli.demo import command as demo
@@ -45,6 +47,8 @@ NOUNS = {
 for name, group in NOUNS.items():
     app.add_typer(group, name=name)
 lineage.add_to(app)
+experiment_settings.add_to(experiment.app)
+run_editing.add_to(run.app)
 reproduction.add_to(run.app, app)
 server.add_to(app)
 demo.add_to(app)

@@ -80,13 +80,20 @@ def _no_control(value: str) -> str:
     return value
 
 
+# Where times are stored these two stand for the infinities, and do not come back.
+_INFINITIES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
 def _utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("must carry a time zone, for example 2026-01-31T09:00:00Z")
     try:
-        return value.astimezone(UTC)
+        moment = value.astimezone(UTC)
     except OverflowError:
         raise ValueError("must be a time in the years 1 to 9999, in UTC too") from None
+    if moment in _INFINITIES:
+        raise ValueError("must be a time within the years 1 to 9999, and not their very first or last moment")
+    return moment
 
 
 def wire_time(value: datetime) -> str:

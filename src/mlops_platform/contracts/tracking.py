@@ -1,5 +1,6 @@
 """Wire types of Experiment Tracking."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ MAX_NOTES = 100_000
 MAX_EXPERIMENTS = 200
 MAX_ORDER_KEYS = 4
 MAX_REASON = 2000
+EARLIEST_YEAR = 2000
+LATEST_YEAR = 2100
 
 
 def _no_control_characters(value: str) -> str:
@@ -40,6 +43,16 @@ def _not_blank(value: str) -> str:
         raise ValueError("must not be blank")
     return value
 
+
+def _plausible(moment: datetime) -> datetime:
+    if not EARLIEST_YEAR <= moment.year < LATEST_YEAR:
+        looks = "; a date in January 1970 is seconds that something read as milliseconds" if moment.year == 1970 else ""
+        raise ValueError(f"lies outside the years {EARLIEST_YEAR} to {LATEST_YEAR}{looks}")
+    return moment
+
+
+RunTime = Annotated[Timestamp, AfterValidator(_plausible)]
+"""When a run began or ended: a time between 2000 and 2100."""
 
 ExperimentName = Annotated[
     Text,
@@ -165,7 +178,7 @@ class RunCreate(Contract):
     tags: KeyValueTags = Field(default_factory=dict)
     parent_run_id: Id | None = None
     user: Label | None = None
-    start_time: Timestamp | None = None
+    start_time: RunTime | None = None
     status: RunStatus = RunStatus.RUNNING
     notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
     group: Label | None = None
@@ -181,8 +194,8 @@ class RunUpdate(Contract):
 
     run_name: RunName | None = None
     status: RunStatus | None = None
-    start_time: Timestamp | None = None
-    end_time: Timestamp | None = None
+    start_time: RunTime | None = None
+    end_time: RunTime | None = None
     notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
     tags: TagChanges = Field(default_factory=dict)
     group: Annotated[Text, Field(max_length=250)] | None = None

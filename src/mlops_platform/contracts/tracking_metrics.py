@@ -44,10 +44,14 @@ class ExperimentMetricGoal(Answer):
 
 
 class MetricsTruncate(Contract):
-    """Which points to remove: those of `keys` (of all metrics when absent) whose step is `from_step` or more."""
+    """Which points to remove: those of `keys` (of all metrics when absent) whose step is `from_step` or more.
+
+    The audit entry keeps the `reason`.
+    """
 
     from_step: Integer = Field(examples=[1000])
     keys: Annotated[list[SpelledKey], Field(min_length=1, max_length=1000)] | None = None
+    reason: Annotated[Text, Field(min_length=3, max_length=2000, examples=["crashed at step 1200"])] | None = None
 
 
 class TruncatedMetric(Answer):

@@ -12,6 +12,7 @@ MlopsError
 │   ├── PermissionDenied        403
 │   ├── NotFound                404: absent, or in a project that the credential does not see
 │   ├── Conflict                409
+│   │   └── RunHeld             another process writes the run
 │   ├── TooManyRequests         429: shed, nothing was done
 │   └── ServerError             5xx
 │       └── ServiceUnavailable  503: a dependency of the service is away, nothing was acknowledged
@@ -119,6 +120,10 @@ class Conflict(ApiError):
     """409: the state of things forbids it now, or the name is taken."""
 
 
+class RunHeld(Conflict):
+    """409 `run_held`: another process writes the run; the message says which, and when it was last heard."""
+
+
 class TooManyRequests(ApiError):
     """429: shed because of overload; nothing was done."""
 
@@ -146,6 +151,9 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 }
 
 
+_BY_CODE: Mapping[str, type[ApiError]] = {"run_held": RunHeld}
+
+
 def missing(detail: str, *, hint: str | None = None) -> NotFound:
     """What the server would say, for something that the client finds absent in an answer."""
     return NotFound(Problem(type="about:blank", title="Not found", status=404, code="not_found", detail=detail, hint=hint))
@@ -166,4 +174,4 @@ def api_error(status: int, body: Any, *, url: str, request_id: str | None = None
             request_id=request_id,
         )
     fallback = ServerError if status >= 500 else ApiError
-    return _BY_STATUS.get(status, fallback)(problem)
+    return (_BY_CODE.get(problem.code) or _BY_STATUS.get(status, fallback))(problem)

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from mlops_platform.contracts.common import Problem
 from mlops_platform.contracts.tracking import Run
+from mlops_platform.sdk.contexts import spelled
 from mlops_platform.sdk.errors import Conflict, MlopsError
 from mlops_platform.sdk.files import landing, place, sha256_of
 from mlops_platform.sdk.spool import Delivery, host_label, is_alive
@@ -255,7 +256,10 @@ def _apply(found: dict[str, Any], entry: Entry) -> None:
         found["parameters"] |= entry.body["parameters"]
     elif entry.suffix == "metrics":
         for body in entry.body:
-            found["metrics"] |= {key: value for key, value in body.items() if key not in {"step", "timestamp"}}
+            given = body.get("context")
+            context = given if isinstance(given, dict) else None
+            about = {"step", "timestamp"} | ({"context"} if context else set())
+            found["metrics"] |= {spelled(key, context): value for key, value in body.items() if key not in about}
     elif entry.suffix == "":
         found["status"] = entry.body.get("status", found["status"])
         tags = {**found["tags"], **entry.body.get("tags", {})}

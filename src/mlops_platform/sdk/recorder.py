@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from mlops_platform.sdk.contexts import Context
 from mlops_platform.sdk.errors import (
     ApiError,
     InvalidRequest,
@@ -28,11 +29,11 @@ from mlops_platform.sdk.errors import (
     Unauthenticated,
 )
 from mlops_platform.sdk.forking import reset_in_child
-from mlops_platform.sdk.spool import Delivery, Spool, Unreadable
+from mlops_platform.sdk.spool import Delivery, Kept, Spool, Unreadable, joined, together
 from mlops_platform.sdk.wire import NotSerialisable, encode
 
-Point = tuple[str, str, float, int | None, int]
-"""Path of the run's metrics, key, value, step, milliseconds since 1970."""
+Point = tuple[str, str, float, int | None, int, Context]
+"""Path of the run's metrics, key, value, step, milliseconds since 1970, context."""
 
 INTERVAL_SECONDS = 0.5
 BATCH_POINTS = 1000
@@ -81,11 +82,11 @@ class Recorder:
         self._start_anew()
 
     def point(
-        self, path: str, key: str, value: float, step: int | None, at_milliseconds: int
+        self, path: str, key: str, value: float, step: int | None, at_milliseconds: int, context: Context = ()
     ) -> None:  # positional: keywords cost
         """Record one metric value. Returns at once, whatever the state of the server."""
         queue = self._queue
-        queue.append((path, key, value, step, at_milliseconds))
+        queue.append((path, key, value, step, at_milliseconds, context))
         if self._thread is None:
             self._start()
         waiting = len(queue)
@@ -108,7 +109,7 @@ class Recorder:
             name = self._spool.keep_file(source)
         except OSError as error:
             self._has_lost = True
-            self._warn("lost", f"A file was not recorded: {error}")
+            self.warn("lost", f"A file was not recorded: {error}")
             return
         self._enqueue(Delivery("PUT", path, None, uuid4().hex, content_type=content_type, file=name))
 
@@ -136,7 +137,7 @@ class Recorder:
         self._wake.set()
         self.flush(timeout_seconds=timeout_seconds)
         if waiting := self._pending_on_disk():
-            self._warn(
+            self.warn(
                 "undelivered",
                 f"{waiting} requests have not reached the server; they wait in {self._spool.directory} "
                 "and are sent with the next run, or by: mlops run sync",
@@ -162,7 +163,7 @@ class Recorder:
                     thread.start()
                 except RuntimeError as error:
                     # No thread is to be had (a limit of the system, or the interpreter ends): `flush` delivers.
-                    self._warn("no thread", f"What is recorded waits in memory until the end of the run: {error}")
+                    self.warn("no thread", f"What is recorded waits in memory until the end of the run: {error}")
                     return
                 self._thread = thread
 
@@ -178,7 +179,7 @@ class Recorder:
         try:
             self._deliver_gathered(deadline)
         except Exception as error:  # noqa: BLE001  # the edge to the training, which no trouble of ours may end
-            self._warn("trouble", f"Something recorded may be lost, by a trouble of the recorder itself: {error!r}")
+            self.warn("trouble", f"Something recorded may be lost, by a trouble of the recorder itself: {error!r}")
 
     def _deliver_gathered(self, deadline: float) -> None:
         for delivery in self._gathered():
@@ -236,27 +237,38 @@ class Recorder:
             self._set_aside(kept, f"The server refused something recorded: {error}")
 
     def _replay(self, paths: Iterator[Path], deadline: float) -> None:
-        for path in paths:
-            if time.monotonic() > deadline:
+        for group in together(self._read(paths)):
+            if time.monotonic() > deadline or not self._replayed(group):
                 return
+
+    def _read(self, paths: Iterator[Path]) -> Iterator[Kept]:
+        for path in paths:
             try:
                 delivery = self._spool.read(path)
             except Unreadable as error:
                 self._set_aside(path, str(error))
                 continue
-            if delivery is None:
-                continue
-            try:
-                self._send(delivery)
-            except Exception as error:  # noqa: BLE001  # as above: the file stays until the server has it
-                if not _is_final(error):
-                    self._absent(error)
-                    return
-                self._replay_refused(path, delivery, error)
-            else:
-                self._failures = 0
-                self._spool.done(path)
+            if delivery is not None:
+                yield path, delivery
+
+    def _replayed(self, group: Sequence[Kept]) -> bool:
+        """Send what waited; False when the server is away, and then the files stay."""
+        [path, first], *others = group
+        try:
+            self._send(joined(group) if others else first)
+        except Exception as error:  # noqa: BLE001  # as above: the file stays until the server has it
+            if not _is_final(error):
+                self._absent(error)
+                return False
+            if others:
+                return all(self._replayed([each]) for each in group)
+            self._replay_refused(path, first, error)
+        else:
+            self._failures = 0
+            for each, delivery in group:
+                self._spool.done(each)
                 self._spool.release(delivery)
+        return True
 
     def _replay_refused(self, path: Path, delivery: Delivery, error: Exception) -> None:
         if _is_about_a_part(delivery, error):
@@ -267,7 +279,7 @@ class Recorder:
 
     def _set_aside(self, path: Path, why: str) -> None:
         aside = self._spool.reject(path)
-        self._warn("refused", f"{why} It was set aside in {aside}.")
+        self.warn("refused", f"{why} It was set aside in {aside}.")
 
     def _waiting(self) -> Iterator[Path]:
         if not self._looked_for_abandoned:
@@ -284,14 +296,14 @@ class Recorder:
     def _absent(self, error: Exception) -> None:
         self._failures += 1
         self._away_until = time.monotonic() + min(LONGEST_ABSENCE_SECONDS, 0.5 * 2.0**self._failures)
-        self._warn("absent", f"Metrics wait in {self._spool.directory} until the server takes them: {error}")
+        self.warn("absent", f"Metrics wait in {self._spool.directory} until the server takes them: {error}")
 
     def _keep(self, delivery: Delivery) -> Path | None:
         try:
             return self._spool.append(delivery)
         except (OSError, NotSerialisable) as error:
             self._has_lost = True
-            self._warn("lost", f"Recorded data was lost: the server did not take it, and {self._spool.directory}: {error}")
+            self.warn("lost", f"Recorded data was lost: the server did not take it, and {self._spool.directory}: {error}")
             return None
 
     def _pending_on_disk(self) -> int:
@@ -307,7 +319,8 @@ class Recorder:
         for delivery in [*self._held, *self._gathered()]:
             self._keep(delivery)
 
-    def _warn(self, kind: str, message: str) -> None:
+    def warn(self, kind: str, message: str) -> None:
+        """Say something of this kind, once; never an error, whatever the filters of warnings say."""
         if kind not in self._warned:
             self._warned.add(kind)
             try:
@@ -328,22 +341,23 @@ def _is_about_a_part(delivery: Delivery, error: Exception) -> bool:
 
 
 def _batches(points: Sequence[Point]) -> Iterator[Delivery]:
-    """Points as the wire has them: values of one step and time share a body."""
+    """Points as the wire has them: values of one step, time and context share a body."""
     if not points:
         return
-    bodies: dict[tuple[int | None, int], list[dict[str, Any]]] = {}
-    for _, key, value, step, at in points:
-        group = bodies.setdefault((step, at), [{}])
+    bodies: dict[tuple[int | None, int, Context], list[dict[str, Any]]] = {}
+    for _, key, value, step, at, context in points:
+        group = bodies.setdefault((step, at, context), [{}])
         body = next((body for body in group if key not in body), None)
         if body is None:
             group.append(body := {})
         body[key] = value if math.isfinite(value) else _special(value)
-    flat = [
-        body | ({} if step is None else {"step": step}) | {"timestamp": at}
-        for (step, at), group in bodies.items()
-        for body in group
-    ]
+    flat = [body | _about(step, at, context) for (step, at, context), group in bodies.items() for body in group]
     yield Delivery("POST", points[0][0], flat, uuid4().hex)
+
+
+def _about(step: int | None, at: int, context: Context) -> dict[str, Any]:
+    found: dict[str, Any] = {"timestamp": at} if step is None else {"step": step, "timestamp": at}
+    return found | {"context": dict(context)} if context else found
 
 
 def _special(value: float) -> str:

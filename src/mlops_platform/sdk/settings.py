@@ -55,8 +55,12 @@ CLIENT_VARIABLES: Mapping[str, str] = {
     "MLOPS_OFFLINE": "`1`: runs are recorded under `MLOPS_HOME/offline` and none is sent; `mlops sync` does (0).",
     "MLOPS_CAPTURE": "`0`: a run does not record the code, arguments and environment that it was started with (1).",
     "MLOPS_SYSTEM_METRICS": "`1`: runs record `system/...` metrics of this machine unless they say otherwise (0).",
+    "MLOPS_HEARTBEAT_SECONDS": "How often a run says that it lives; it is `FAILED` after five times that (60; 0: never).",
 }
 """Every variable that the client reads, with its meaning: the reference page is made from it."""
+
+LONGEST_HEARTBEAT_SECONDS = 120_960
+"""Five times that is the longest silence that the server allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,10 @@ class ClientSettings:
     offline: bool = False
     capture: bool = False
     system_metrics: bool = False
+    heartbeat_seconds: float = 0.0
+    """How often a run says that its process is alive; 0 when it promises nothing."""
+    must_reach: bool = False
+    """A run that cannot be started on the server is an error, and is not begun here to be delivered later."""
 
     def credential_for(self, url: str) -> str | None:
         """The credential to send to `url`; a key found on this machine never leaves it by a mistyped address."""
@@ -127,6 +135,7 @@ def load_client_settings(
         offline=_switch(env, "MLOPS_OFFLINE", default=False) if offline is None else offline,
         capture=_switch(env, "MLOPS_CAPTURE", default=True),
         system_metrics=_switch(env, "MLOPS_SYSTEM_METRICS", default=False),
+        heartbeat_seconds=_interval(env, "MLOPS_HEARTBEAT_SECONDS", 60.0, most=LONGEST_HEARTBEAT_SECONDS),
     )
 
 
@@ -209,6 +218,17 @@ def _positive(env: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < float("inf"):
         raise ConfigurationError(f"{name}: {text!r} is not a number above 0.")
     return value
+
+
+def _interval(env: Mapping[str, str], name: str, default: float, *, most: float) -> float:
+    """Seconds; 0 switches off."""
+    text = env.get(name, "").strip()
+    if text in {"0", "0.0"}:
+        return 0.0
+    seconds = _positive(env, name, default)
+    if seconds > most:
+        raise ConfigurationError(f"{name}: {text!r} is more than {most:g} seconds.")
+    return seconds
 
 
 def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -11,8 +11,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,8 @@ from mlops_platform.sdk.wire import encode
 
 REJECTED = ".rejected"
 FILES = "files"
+MOST_FIELDS = 5000
+"""Of one joined request: well below what the server takes at once."""
 
 
 class Unreadable(MlopsError):
@@ -42,6 +44,10 @@ class Delivery:
     """The name of a kept file that is sent in place of a body."""
     experiment: str | None = None
     """The experiment, by name or id, below which the path lies: looked up, or made, when the request is sent."""
+
+
+Kept = tuple[Path, Delivery]
+"""A waiting request, and its file."""
 
 
 class Spool:
@@ -165,6 +171,35 @@ class Spool:
         about = self.directory / "target.txt"
         if not about.exists():
             about.write_text(json.dumps(self._target), encoding="utf-8")
+
+
+def together(kept: Iterable[Kept]) -> Iterator[list[Kept]]:
+    """What waits, in order; points of one run that follow each other are together, so that an hour is a few requests."""
+    group: list[Kept] = []
+    size = 0
+    for path, delivery in kept:
+        size += _fields(delivery)
+        if group and (size > MOST_FIELDS or not _are_points_of_one_run(group[-1][1], delivery)):
+            yield group
+            group, size = [], _fields(delivery)
+        group.append((path, delivery))
+    if group:
+        yield group
+
+
+def joined(group: Sequence[Kept]) -> Delivery:
+    """Points of one run as one request."""
+    body = [item for _, delivery in group for item in delivery.body]
+    return replace(group[0][1], body=body, idempotency_key=uuid4().hex)
+
+
+def _are_points_of_one_run(one: Delivery, other: Delivery) -> bool:
+    are_points = all(it.method == "POST" and isinstance(it.body, list) for it in (one, other))
+    return are_points and one.path == other.path
+
+
+def _fields(delivery: Delivery) -> int:
+    return sum(map(len, delivery.body)) if isinstance(delivery.body, list) else 0
 
 
 def host_label() -> str:

@@ -11,6 +11,9 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from mlops_platform.sdk.errors import MlopsError
 
+EARLIEST_MILLISECONDS = 946_684_800_000
+LATEST_MILLISECONDS = 4_102_444_800_000
+
 
 class NotSerialisable(MlopsError, TypeError):
     """A value that JSON cannot carry was given."""
@@ -53,8 +56,17 @@ def encode(value: Any) -> bytes:
 
 
 def milliseconds(moment: datetime) -> int:
-    """A time as integer milliseconds since 1970, as metric timestamps travel."""
-    return round(moment.timestamp() * 1000)
+    """A time as integer milliseconds since 1970, as metric timestamps travel. Raises `ValueError` for what is none."""
+    if not isinstance(moment, datetime):
+        raise ValueError(  # noqa: TRY004  # one error for a time that cannot be, whatever is wrong with it
+            f"{moment!r} is no datetime: for time.time() write datetime.fromtimestamp(..., UTC)."
+        )
+    at = round(moment.timestamp() * 1000)
+    if not EARLIEST_MILLISECONDS <= at < LATEST_MILLISECONDS:
+        raise ValueError(
+            f"{moment.isoformat()} lies outside the years 2000 to 2100: was it made of milliseconds, taken for seconds?"
+        )
+    return at
 
 
 def timestamp_now() -> str:

@@ -182,6 +182,13 @@ class RunNotRunning(Conflict):
     title = "The run is not running"
 
 
+class RunFellSilent(RunNotRunning):
+    """The run was marked failed since no heartbeat came in time: whoever lives after all may resume it."""
+
+    code = "run_fell_silent"
+    title = "The run was taken for dead"
+
+
 class LeaseNotFound(NotFound):
     """Nobody has said that he writes the run."""
 

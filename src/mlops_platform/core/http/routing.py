@@ -23,6 +23,7 @@ from mlops_platform.core.errors import (
     UnsupportedMediaType,
 )
 from mlops_platform.core.http import idempotency
+from mlops_platform.core.http.repeated import repeated_key
 from mlops_platform.core.identity import Permission, Principal
 
 JSON_SUFFIX = "+json"
@@ -225,6 +226,8 @@ def read_json(body: bytes, max_depth: int) -> Any:
         raise MalformedRequest(f"The body is not valid JSON: {error}") from error
     if body.count(b"[") + body.count(b"{") > max_depth and _depth(value, max_depth) > max_depth:
         raise MalformedRequest(f"The JSON is nested deeper than {max_depth} levels.")
+    if (key := repeated_key(body, value)) is not None:
+        raise MalformedRequest(f"The JSON gives the key {key[:100]!r} twice in one object: one of the two would be lost.")
     return value
 
 

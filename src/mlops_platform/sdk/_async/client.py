@@ -48,6 +48,11 @@ class AsyncPool:
         reset_in_child(self)
 
     @property
+    def transport(self) -> AsyncTransports | None:
+        """What stands in place of the network, if anything does."""
+        return self._transport
+
+    @property
     def client(self) -> httpx2.AsyncClient:
         if self._client is None:
             # Threads that transfer files may all be the first to ask.

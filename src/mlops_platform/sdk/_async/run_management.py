@@ -9,6 +9,7 @@ from mlops_platform.contracts.tracking_compare import Comparison
 from mlops_platform.contracts.tracking_experiments import Comment, ExperimentContents, ExperimentFolder, SavedView
 from mlops_platform.contracts.tracking_runs import BulkChanged, RunLease, RunsPurged
 from mlops_platform.sdk._async.client import AsyncServiceClient
+from mlops_platform.sdk._async.listing import AsyncListing
 from mlops_platform.sdk.wire import given, segment
 
 
@@ -27,16 +28,20 @@ class AsyncRunManagement(ABC):
         body = given(writer=writer, heartbeat_seconds=heartbeat_seconds)
         return await self._client.send("POST", f"{_run(run_id)}/heartbeat", RunLease, json=body)
 
+    async def lease(self, run_id: str) -> RunLease:
+        """Who writes a run, when it was last heard, and when it counts as dead. `NotFound` when nobody said so."""
+        return await self._client.get(RunLease, f"{_run(run_id)}/heartbeat")
+
     async def take_run(
         self, run_id: str, writer: str, *, heartbeat_seconds: int | None = None, take_over: bool = False
     ) -> Run:
-        """Set a run running for this writer. `Conflict`, which names the other one, while another writer has it."""
+        """Set a run running for this writer. `RunHeld`, which names the other one, while another writer has it."""
         body = given(writer=writer, heartbeat_seconds=heartbeat_seconds, take_over=take_over)
         return await self._client.send("POST", f"{_run(run_id)}/resume", Run, json=body)
 
-    def children(self, run_id: str, *, limit: int | None = None) -> AsyncIterator[Run]:
+    def children(self, run_id: str, *, limit: int | None = None) -> AsyncListing[Run]:
         """The runs directly below one."""
-        return self._client.pages(Run, f"{_run(run_id)}/children", limit=limit)
+        return AsyncListing(lambda: self._client.pages(Run, f"{_run(run_id)}/children", limit=limit))
 
     async def correct_param(self, run_id: str, key: str, value: Any, *, reason: str) -> Run:
         """Correct a parameter that was logged wrong; the correction is audited with its reason."""
@@ -86,10 +91,11 @@ class AsyncRunManagement(ABC):
 
     # Experiments
 
-    def folder(self, path: str = "", *, limit: int | None = None) -> AsyncIterator[ExperimentFolder]:
+    def folder(self, path: str = "", *, limit: int | None = None) -> AsyncListing[ExperimentFolder]:
         """What lies directly in a folder of experiments."""
-        return self._client.pages(
-            ExperimentFolder, "/api/experiments/folders", params=given(path=path or None), limit=limit
+        query = given(path=path or None)
+        return AsyncListing(
+            lambda: self._client.pages(ExperimentFolder, "/api/experiments/folders", params=query, limit=limit)
         )
 
     async def archive_experiment(self, name_or_id: str) -> Experiment:
@@ -113,9 +119,9 @@ class AsyncRunManagement(ABC):
 
     # Talk and views
 
-    def comments(self, run_id: str, *, limit: int | None = None) -> AsyncIterator[Comment]:
+    def comments(self, run_id: str, *, limit: int | None = None) -> AsyncListing[Comment]:
         """The comments on a run, the oldest first."""
-        return self._client.pages(Comment, f"{_run(run_id)}/comments", limit=limit)
+        return AsyncListing(lambda: self._client.pages(Comment, f"{_run(run_id)}/comments", limit=limit))
 
     async def comment(self, run_id: str, text: str) -> Comment:
         """Comment on a run, in Markdown; `@name` mentions somebody."""
@@ -129,9 +135,14 @@ class AsyncRunManagement(ABC):
     async def delete_comment(self, run_id: str, comment_id: str) -> None:
         await self._client.request("DELETE", f"{_run(run_id)}/comments/{segment(comment_id)}")
 
-    def views(self, experiment_id: str, *, limit: int | None = None) -> AsyncIterator[SavedView]:
+    def views(self, experiment: str, *, limit: int | None = None) -> AsyncListing[SavedView]:
         """The saved views of an experiment."""
-        return self._client.pages(SavedView, f"/api/experiments/{segment(experiment_id)}/views", limit=limit)
+        return AsyncListing(lambda: self._views(experiment, limit))
+
+    async def _views(self, experiment: str, limit: int | None) -> AsyncIterator[SavedView]:
+        path = f"/api/experiments/{(await self.experiment(experiment)).id}/views"
+        async for view in self._client.pages(SavedView, path, limit=limit):
+            yield view
 
     async def view(self, view_id: str) -> SavedView:
         """One saved view, such as a link names it."""

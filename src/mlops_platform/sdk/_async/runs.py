@@ -1,5 +1,6 @@
 """One run while it is going on: what a training loop holds."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,10 +11,12 @@ from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from mlops_platform.contracts.tracking import Artifact, Run, RunStatus
-from mlops_platform.sdk import content, current, models
+from mlops_platform.sdk import content, contexts, current, models
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.artifacts import AsyncArtifacts
 from mlops_platform.sdk._async.offline import AsyncKeptArtifacts
+from mlops_platform.sdk.contexts import Context
+from mlops_platform.sdk.heartbeat import Pulse
 from mlops_platform.sdk.recorder import Recorder
 from mlops_platform.sdk.system_metrics import SystemMetrics
 from mlops_platform.sdk.wire import file_path, milliseconds, segment, timestamp_now
@@ -37,6 +40,8 @@ class AsyncActiveRun:
         owner: Any = None,
         path: str | None = None,
         experiment: str | None = None,
+        pulse: Pulse | None = None,
+        is_guest: bool = False,
     ) -> None:
         self.info = info
         self.id = info.id
@@ -50,26 +55,47 @@ class AsyncActiveRun:
         self._metrics_path = f"{self._path}/metrics"
         self._watch: SystemMetrics | None = None
         self._known_keys: set[str] = set()
+        self._known_contexts: dict[tuple[Any, ...], Context] = {}
         self._is_open = True
+        self._pulse = pulse
+        self._pid = os.getpid()
+        self._is_guest = is_guest
+        """Another process writes the run, and ends it."""
 
     def log_metric(
-        self, key: str, value: SupportsFloat, *, step: int | None = None, timestamp: datetime | None = None
+        self,
+        key: str,
+        value: SupportsFloat,
+        *,
+        step: int | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, str] | None = None,
     ) -> None:
-        """Record one value. NaN and infinities are kept. Costs an append on the caller's thread."""
+        """Record one value. NaN and infinities are kept. Costs an append on the caller's thread.
+
+        A `context` such as `{"split": "val"}` tells series of one key apart.
+        """
         if key not in self._known_keys:
             self._check_key(key)
         at = time.time_ns() // 1_000_000 if timestamp is None else milliseconds(timestamp)
-        self._recorder.point(self._metrics_path, key, float(value), step, at)
+        about = self._context(context, (key,)) if context else ()
+        self._recorder.point(self._metrics_path, key, float(value), step, at, about)
 
     def log_metrics(
-        self, metrics: Mapping[str, SupportsFloat], *, step: int | None = None, timestamp: datetime | None = None
+        self,
+        metrics: Mapping[str, SupportsFloat],
+        *,
+        step: int | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, str] | None = None,
     ) -> None:
         """Record several values of one step."""
         at = time.time_ns() // 1_000_000 if timestamp is None else milliseconds(timestamp)
+        about = self._context(context, metrics) if context else ()
         for key, value in metrics.items():
             if key not in self._known_keys:
                 self._check_key(key)
-            self._recorder.point(self._metrics_path, key, float(value), step, at)
+            self._recorder.point(self._metrics_path, key, float(value), step, at, about)
 
     def log_param(self, key: str, value: Any) -> None:
         """Record one parameter."""
@@ -149,15 +175,26 @@ class AsyncActiveRun:
         self._recorder.file(f"{self._path}/artifacts/{file_path(path)}", source, kind)
 
     def end(self, status: RunStatus | str = RunStatus.FINISHED) -> None:
-        """End the run, after all that was recorded, without waiting for it."""
+        """End the run, after all that was recorded, without waiting for it.
+
+        Who does not write the run does not end it: a forked process, one that joined it, one that lost it to another.
+        """
         if not self._is_open:
             return
+        # One reading of the clock: two would differ by a second now and then, and a run end before it began.
+        body = {"status": RunStatus(status).value, "end_time": timestamp_now()}
         self._is_open = False
         current.leave(self)
         if self._watch is not None:
             self._watch.stop()
-        # One reading of the clock: two would differ by a second now and then, and a run end before it began.
-        self._recorder.request("PATCH", self._path, {"status": RunStatus(status).value, "end_time": timestamp_now()})
+        if self._is_guest or os.getpid() != self._pid:
+            return
+        if self._pulse is not None:
+            self._pulse.stop()
+            if self._pulse.is_lost:
+                return
+            body["writer"] = self._pulse.writer
+        self._recorder.request("PATCH", self._path, body)
 
     def watch_system(self, *, interval_seconds: float = 10.0) -> None:
         """Record `system/...` metrics of this machine until the end of the run."""
@@ -208,6 +245,15 @@ class AsyncActiveRun:
             await self.finish(RunStatus.FINISHED)
         else:
             await self.finish(RunStatus.KILLED if issubclass(kind, KeyboardInterrupt) else RunStatus.FAILED)
+
+    def _context(self, given: Mapping[str, str], keys: Iterable[str]) -> Context:
+        if "context" in keys:
+            raise ValueError("A metric named 'context' cannot have a context.")
+        entries = tuple(given.items())
+        found = self._known_contexts.get(entries)
+        if found is None:
+            found = self._known_contexts[entries] = contexts.checked(given)
+        return found
 
     def _check_key(self, key: str) -> None:
         # Said where the mistake is made: the server would refuse the point long after the call has returned.

@@ -49,6 +49,11 @@ class Pool:
         reset_in_child(self)
 
     @property
+    def transport(self) -> Transports | None:
+        """What stands in place of the network, if anything does."""
+        return self._transport
+
+    @property
     def client(self) -> httpx2.Client:
         if self._client is None:
             # Threads that transfer files may all be the first to ask.

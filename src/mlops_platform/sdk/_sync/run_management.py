@@ -10,6 +10,7 @@ from mlops_platform.contracts.tracking_compare import Comparison
 from mlops_platform.contracts.tracking_experiments import Comment, ExperimentContents, ExperimentFolder, SavedView
 from mlops_platform.contracts.tracking_runs import BulkChanged, RunLease, RunsPurged
 from mlops_platform.sdk._sync.client import ServiceClient
+from mlops_platform.sdk._sync.listing import Listing
 from mlops_platform.sdk.wire import given, segment
 
 
@@ -28,14 +29,18 @@ class RunManagement(ABC):
         body = given(writer=writer, heartbeat_seconds=heartbeat_seconds)
         return self._client.send("POST", f"{_run(run_id)}/heartbeat", RunLease, json=body)
 
+    def lease(self, run_id: str) -> RunLease:
+        """Who writes a run, when it was last heard, and when it counts as dead. `NotFound` when nobody said so."""
+        return self._client.get(RunLease, f"{_run(run_id)}/heartbeat")
+
     def take_run(self, run_id: str, writer: str, *, heartbeat_seconds: int | None = None, take_over: bool = False) -> Run:
-        """Set a run running for this writer. `Conflict`, which names the other one, while another writer has it."""
+        """Set a run running for this writer. `RunHeld`, which names the other one, while another writer has it."""
         body = given(writer=writer, heartbeat_seconds=heartbeat_seconds, take_over=take_over)
         return self._client.send("POST", f"{_run(run_id)}/resume", Run, json=body)
 
-    def children(self, run_id: str, *, limit: int | None = None) -> Iterator[Run]:
+    def children(self, run_id: str, *, limit: int | None = None) -> Listing[Run]:
         """The runs directly below one."""
-        return self._client.pages(Run, f"{_run(run_id)}/children", limit=limit)
+        return Listing(lambda: self._client.pages(Run, f"{_run(run_id)}/children", limit=limit))
 
     def correct_param(self, run_id: str, key: str, value: Any, *, reason: str) -> Run:
         """Correct a parameter that was logged wrong; the correction is audited with its reason."""
@@ -85,11 +90,10 @@ class RunManagement(ABC):
 
     # Experiments
 
-    def folder(self, path: str = "", *, limit: int | None = None) -> Iterator[ExperimentFolder]:
+    def folder(self, path: str = "", *, limit: int | None = None) -> Listing[ExperimentFolder]:
         """What lies directly in a folder of experiments."""
-        return self._client.pages(
-            ExperimentFolder, "/api/experiments/folders", params=given(path=path or None), limit=limit
-        )
+        query = given(path=path or None)
+        return Listing(lambda: self._client.pages(ExperimentFolder, "/api/experiments/folders", params=query, limit=limit))
 
     def archive_experiment(self, name_or_id: str) -> Experiment:
         """Put an experiment away; `restore_experiment` brings it back."""
@@ -110,9 +114,9 @@ class RunManagement(ABC):
 
     # Talk and views
 
-    def comments(self, run_id: str, *, limit: int | None = None) -> Iterator[Comment]:
+    def comments(self, run_id: str, *, limit: int | None = None) -> Listing[Comment]:
         """The comments on a run, the oldest first."""
-        return self._client.pages(Comment, f"{_run(run_id)}/comments", limit=limit)
+        return Listing(lambda: self._client.pages(Comment, f"{_run(run_id)}/comments", limit=limit))
 
     def comment(self, run_id: str, text: str) -> Comment:
         """Comment on a run, in Markdown; `@name` mentions somebody."""
@@ -126,9 +130,13 @@ class RunManagement(ABC):
     def delete_comment(self, run_id: str, comment_id: str) -> None:
         self._client.request("DELETE", f"{_run(run_id)}/comments/{segment(comment_id)}")
 
-    def views(self, experiment_id: str, *, limit: int | None = None) -> Iterator[SavedView]:
+    def views(self, experiment: str, *, limit: int | None = None) -> Listing[SavedView]:
         """The saved views of an experiment."""
-        return self._client.pages(SavedView, f"/api/experiments/{segment(experiment_id)}/views", limit=limit)
+        return Listing(lambda: self._views(experiment, limit))
+
+    def _views(self, experiment: str, limit: int | None) -> Iterator[SavedView]:
+        path = f"/api/experiments/{(self.experiment(experiment)).id}/views"
+        yield from self._client.pages(SavedView, path, limit=limit)
 
     def view(self, view_id: str) -> SavedView:
         """One saved view, such as a link names it."""

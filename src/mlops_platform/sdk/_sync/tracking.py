@@ -3,40 +3,42 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
-from pydantic import TypeAdapter, ValidationError
-
 from mlops_platform.contracts.common import Page
-from mlops_platform.contracts.tracking import Artifact, ArtifactEntry, Experiment, Metric, Point, Run
+from mlops_platform.contracts.tracking import ArtifactEntry, Run
 from mlops_platform.sdk import calls, current, models, reproduction
 from mlops_platform.sdk._sync import backend
 from mlops_platform.sdk._sync.artifacts import Artifacts, RemoteFile
-from mlops_platform.sdk._sync.client import Pool, ServiceClient, unexpected_answer
+from mlops_platform.sdk._sync.client import Pool, ServiceClient
+from mlops_platform.sdk._sync.delivery import Deliveries
+from mlops_platform.sdk._sync.experiments import Experiments
 from mlops_platform.sdk._sync.listing import Listing
+from mlops_platform.sdk._sync.metrics import Metrics
 from mlops_platform.sdk._sync.offline import KeptArtifacts, OfflineSync, SyncedRun
 from mlops_platform.sdk._sync.run_management import RunManagement
 from mlops_platform.sdk._sync.runs import ActiveRun
 from mlops_platform.sdk._sync.uploads import PartUploads
-from mlops_platform.sdk.errors import Conflict, NotFound, missing
+from mlops_platform.sdk.errors import (
+    PlatformUnreachable,
+    ServerError,
+    TooManyRequests,
+    missing,
+)
 from mlops_platform.sdk.files import BlobCache
-from mlops_platform.sdk.ids import is_id, new_id
-from mlops_platform.sdk.offline import OfflineRun, OfflineStore, begun
-from mlops_platform.sdk.recorder import Recorder
+from mlops_platform.sdk.heartbeat import Pulse, new_writer
+from mlops_platform.sdk.ids import new_id
+from mlops_platform.sdk.offline import OfflineRun, begun
 from mlops_platform.sdk.settings import ClientSettings, Service
-from mlops_platform.sdk.spool import Delivery, Spool
 from mlops_platform.sdk.wire import file_path, given, segment, timestamp_now
 
-DELIVERY_SECONDS = 10.0
-SLOWEST_BYTES_PER_SECOND = 250_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Tracking(RunManagement):
+class Tracking(Experiments, RunManagement, Metrics):
     """Experiments and runs.
 
     ```python
@@ -49,60 +51,10 @@ class Tracking(RunManagement):
         self._client = ServiceClient(Service.TRACKING, pool, settings)
         parts = PartUploads(self._client)
         self._artifacts = Artifacts(self._client, BlobCache(settings.cache), parts=parts)
-        # The recorder has the spool to fall back on: it asks once, and does not hold up the end of a run for long.
-        quick = replace(settings, retries=1, timeout_seconds=min(DELIVERY_SECONDS, settings.timeout_seconds))
-        self._delivery_client = ServiceClient(Service.TRACKING, pool, quick)
-        self._spool = Spool(settings.spool, self._client.url, settings.project)
         self._settings = settings
-        self._recorder: Recorder | None = None
-        self._known_experiments: dict[str, str] = {}
-        self._offline = OfflineStore(settings.offline_runs) if settings.offline else None
-
-    # Experiments
-
-    def create_experiment(
-        self, name: str, *, description: str | None = None, tags: Mapping[str, str] | None = None
-    ) -> Experiment:
-        body = given(name=name, description=description, tags=tags)
-        return self._client.send("POST", "/api/experiments", Experiment, json=body)
-
-    def experiment(self, name_or_id: str) -> Experiment:
-        """One experiment, by id or by name."""
-        if is_id(name_or_id):
-            return self._client.get(Experiment, f"/api/experiments/{segment(name_or_id)}")
-        found = self._client.get(Page[Experiment], "/api/experiments", params={"name": name_or_id})
-        if not found.items:
-            raise missing(f"There is no experiment {name_or_id!r}.", hint="'mlops experiment list' shows what there is.")
-        return found.items[0]
-
-    def ensure_experiment(self, name_or_id: str) -> Experiment:
-        """The experiment, which is made when it is absent; many processes may ask at once."""
-        if is_id(name_or_id):
-            return self.experiment(name_or_id)
-        try:
-            return self.experiment(name_or_id)
-        except NotFound:
-            try:
-                return self.create_experiment(name_or_id)
-            except Conflict:
-                return self.experiment(name_or_id)
-
-    def experiments(self, *, limit: int | None = None) -> Listing[Experiment]:
-        return Listing(lambda: self._client.pages(Experiment, "/api/experiments", limit=limit))
-
-    def update_experiment(self, name_or_id: str, **changes: Any) -> Experiment:
-        """Change `name`, `description` or `tags`."""
-        found = self.experiment(name_or_id)
-        return self._client.send("PATCH", f"/api/experiments/{found.id}", Experiment, json=changes)
-
-    def delete_experiment(self, name_or_id: str) -> None:
-        """Delete softly; `restore_experiment` takes it back."""
-        found = self.experiment(name_or_id)
-        self._client.request("DELETE", f"/api/experiments/{found.id}")
-
-    def restore_experiment(self, experiment_id: str) -> Experiment:
-        """Bring a deleted or archived experiment back."""
-        return self._client.send("POST", f"/api/experiments/{segment(experiment_id)}/restore", Experiment)
+        self._delivery = Deliveries(
+            pool, settings, url=self._client.url, artifacts=self._artifacts, experiment=self.ensure_experiment
+        )
 
     # Runs
 
@@ -145,14 +97,12 @@ class Tracking(RunManagement):
         seeds: Mapping[str, int] | int | None = None,
         system_metrics: bool | None = None,
     ) -> ActiveRun:
-        """The same without a block, for notebooks: call `finish()`."""
+        """The same without a block, for notebooks: call `finish()`.
+
+        While the server does not answer, the run begins here as `begin_run` begins one, and a warning says so.
+        """
         body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group)
-        if self._offline is not None:
-            started = self._begin(experiment, body)
-        else:
-            found = self.ensure_experiment(experiment)
-            info = self._client.send("POST", f"/api/experiments/{found.id}/runs", Run, json=body)
-            started = ActiveRun(info, self._recording(), self._artifacts, owner=self, experiment=experiment)
+        started = self._start(experiment, self._beginning(body))
         if self._settings.capture and parent_run_id is None:
             backend.in_thread(reproduction.record, started, seeds=seeds)
         if self._settings.system_metrics if system_metrics is None else system_metrics:
@@ -174,7 +124,7 @@ class Tracking(RunManagement):
         It begins whether or not the server answers. What the server refuses is said by a warning, as for all recorded.
         """
         body = given(run_name=run_name, parameters=parameters, tags=tags, parent_run_id=parent_run_id, group=group)
-        return self._begin(experiment, body)
+        return self._begin(experiment, self._beginning(body))
 
     def active_run(self) -> ActiveRun | None:
         """The innermost run of this thread or task whose block is open here."""
@@ -226,15 +176,28 @@ class Tracking(RunManagement):
         if disable:
             switch.off()
             return
-        self._recording()
+        _ = self._delivery.recorder  # made here: where the user's loop is
         switch.on(self, Options(experiment, log_models, log_datasets, most_children))
 
-    def resume_run(self, run_id: str) -> ActiveRun:
-        """Go on recording a run, also from another process."""
-        if self._offline is not None:
-            recorded = OfflineRun(self._offline.folder(run_id))
-            return self._active(recorded.about["run"], recorded.experiment)
-        return ActiveRun(self.get_run(run_id), self._recording(), self._artifacts, owner=self)
+    def resume_run(self, run_id: str, *, take_over: bool = False) -> ActiveRun:
+        """Set a run running again and go on recording it, as the one process that writes it.
+
+        `RunHeld` while another process has it; `take_over` takes it from that one, which is known to be dead.
+        """
+        if self._delivery.offline is not None:
+            return self._reopened(run_id)
+        promised = self._delivery.promise() or {"writer": new_writer()}
+        info = self.take_run(run_id, **promised, take_over=take_over)
+        # Also when this client promises nothing: the run may have, when it was started.
+        pulse = self._delivery.pulse(run_id, {**promised, "heartbeat_seconds": info.heartbeat_seconds})
+        return ActiveRun(info, self._delivery.recorder, self._artifacts, owner=self, pulse=pulse)
+
+    def join_run(self, run_id: str) -> ActiveRun:
+        """Record into a run that another process writes, as the workers of a distributed training do, and never end it."""
+        if self._delivery.offline is not None:
+            return self._reopened(run_id, is_guest=True)
+        info = self.get_run(run_id)
+        return ActiveRun(info, self._delivery.recorder, self._artifacts, owner=self, is_guest=True)
 
     def get_run(self, run_id: str) -> Run:
         return self._client.get(Run, _run(run_id))
@@ -276,19 +239,6 @@ class Tracking(RunManagement):
             if page.next_page_token is None:
                 return
             body["page_token"] = page.next_page_token
-
-    def metrics(self, run_id: str) -> Sequence[Metric]:
-        """What is kept of each metric: last, least, greatest, mean."""
-        response = self._client.request("GET", f"{_run(run_id)}/metrics")
-        try:
-            return TypeAdapter(list[Metric]).validate_json(response.content)
-        except ValidationError as error:
-            raise unexpected_answer(response) from error
-
-    def history(self, run_id: str, key: str, *, limit: int | None = None) -> Listing[Point]:
-        """All points of one metric, in order of step and time."""
-        path = f"{_run(run_id)}/metrics/{file_path(key)}"
-        return Listing(lambda: self._client.pages(Point, path, limit=limit))
 
     # Artifacts
 
@@ -341,68 +291,64 @@ class Tracking(RunManagement):
 
     def sync(self) -> tuple[int, int]:
         """Send what earlier processes could not deliver. Answers how many requests were delivered and how many remain."""
-        return backend.in_thread(self._recording().sync)
+        return backend.in_thread(self._delivery.recorder.sync)
 
     def sync_offline(self, folder: Path | str | None = None) -> Sequence[SyncedRun]:
         """Bring runs that were recorded offline to the server, in order. Doing it again does nothing twice."""
         runs = OfflineSync(self._client, self._artifacts, self.ensure_experiment)
         return runs.sync(Path(folder) if folder is not None else self._settings.offline_runs)
 
+    def _settle(self) -> None:
+        backend.in_thread(self._delivery.recorder.flush)
+        self.sync()
+
     def close(self) -> None:
-        if self._recorder is not None:
-            backend.in_thread(self._recorder.close)
+        self._delivery.close()
 
-    def _begin(self, experiment: str, body: Mapping[str, Any]) -> ActiveRun:
-        beginning = {**body, "id": new_id(), "start_time": timestamp_now()}
-        if self._offline is not None:
+    def _beginning(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """With an id and a time of its own, the same request may be sent now, again, or much later: it makes one run."""
+        return {**body, **self._delivery.promise(), "id": new_id(), "start_time": timestamp_now()}
+
+    def _start(self, experiment: str, beginning: Mapping[str, Any]) -> ActiveRun:
+        if self._delivery.offline is not None or self._delivery.is_away():
+            return self._begin(experiment, beginning)
+        try:
+            found = self.ensure_experiment(experiment)
+            info = self._client.send("POST", f"/api/experiments/{found.id}/runs", Run, json=beginning)
+        except (PlatformUnreachable, ServerError, TooManyRequests) as error:
+            if self._settings.must_reach:
+                raise
+            self._delivery.note_absence(error)
+            return self._begin(experiment, beginning)
+        pulse = self._delivery.pulse(info.id, beginning)
+        return ActiveRun(info, self._delivery.recorder, self._artifacts, owner=self, experiment=experiment, pulse=pulse)
+
+    def _begin(self, experiment: str, beginning: Mapping[str, Any]) -> ActiveRun:
+        if self._delivery.offline is not None:
             # Not by the queue: from here on the run is there, and whatever becomes of the process.
-            self._offline.begin(experiment, beginning)
+            self._delivery.offline.begin(experiment, beginning)
         else:
-            self._recording().request("POST", "/runs", beginning, experiment=experiment)
-        return self._active(beginning, experiment)
+            self._delivery.recorder.request("POST", "/runs", beginning, experiment=experiment)
+        return self._active(beginning, experiment, pulse=self._delivery.pulse(beginning["id"], beginning))
 
-    def _active(self, beginning: Mapping[str, Any], experiment: str) -> ActiveRun:
-        info = begun(beginning, experiment)
-        artifacts = self._artifacts if self._offline is None else KeptArtifacts(self._offline)
-        path = f"/api/runs/{info.id}"
-        return ActiveRun(info, self._recording(), artifacts, owner=self, path=path, experiment=experiment)
+    def _reopened(self, run_id: str, *, is_guest: bool = False) -> ActiveRun:
+        recorded = OfflineRun(self._settings.offline_runs / run_id)
+        return self._active(recorded.about["run"], recorded.experiment, is_guest=is_guest)
 
-    def _recording(self) -> Recorder:
-        if self._recorder is None:
-            self._recorder = self._recorder_offline() if self._offline is not None else self._recorder_online()
-        return self._recorder
-
-    def _recorder_offline(self) -> Recorder:
-        store = OfflineStore(self._settings.offline_runs) if self._offline is None else self._offline
-        spool = Spool(store.root / ".pending", "offline", None)
-        return Recorder(lambda it: store.take(it, spool.file(it) if it.file is not None else None), spool)
-
-    def _recorder_online(self) -> Recorder:
-        outside = backend.Outside()
-
-        def send(delivery: Delivery) -> None:
-            def request() -> None:
-                self._deliver(delivery)
-
-            size = self._spool.file(delivery).stat().st_size if delivery.file is not None else 0
-            outside.call(request, timeout_seconds=2 * DELIVERY_SECONDS + size / SLOWEST_BYTES_PER_SECOND)
-
-        return Recorder(send, self._spool)
-
-    def _deliver(self, delivery: Delivery) -> None:
-        path = delivery.path
-        if delivery.experiment is not None:
-            if delivery.experiment not in self._known_experiments:
-                self._known_experiments[delivery.experiment] = (self.ensure_experiment(delivery.experiment)).id
-            path = f"/api/experiments/{self._known_experiments[delivery.experiment]}{path}"
-        if delivery.file is not None:
-            self._artifacts.put_file(path, self._spool.file(delivery), Artifact)
-        elif delivery.content_type is not None:
-            headers = {"Content-Type": delivery.content_type}
-            self._delivery_client.request(delivery.method, path, content=delivery.body.encode(), headers=headers)
-        else:
-            key = delivery.idempotency_key
-            self._delivery_client.request(delivery.method, path, json=delivery.body, idempotency_key=key)
+    def _active(
+        self, beginning: Mapping[str, Any], experiment: str, *, pulse: Pulse | None = None, is_guest: bool = False
+    ) -> ActiveRun:
+        store = self._delivery.offline
+        return ActiveRun(
+            begun(beginning, experiment),
+            self._delivery.recorder,
+            self._artifacts if store is None else KeptArtifacts(store),
+            owner=self,
+            path=f"/api/runs/{beginning['id']}",
+            experiment=experiment,
+            pulse=pulse,
+            is_guest=is_guest,
+        )
 
 
 def _run(run_id: str) -> str:

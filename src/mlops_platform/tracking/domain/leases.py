@@ -41,9 +41,21 @@ def check_writer(run_id: str, lease: Lease | None, writer: str, *, now: datetime
     )
 
 
+_SILENT = "No heartbeat of "
+
+
+def is_silence(reason: str | None) -> bool:
+    """Whether a run counts as failed for its silence alone, and not by what somebody said.
+
+    >>> is_silence("No heartbeat of 'trainer-1' since 2026-01-31T09:00:00+00:00"), is_silence(None)
+    (True, False)
+    """
+    return reason is not None and reason.startswith(_SILENT)
+
+
 def silence(lease: Lease) -> str:
     """Why a run without a heartbeat counts as failed."""
     return (
-        f"No heartbeat of {lease.writer!r} since {lease.beat_at.isoformat()}; it had promised one every "
+        f"{_SILENT}{lease.writer!r} since {lease.beat_at.isoformat()}; it had promised one every "
         f"{lease.heartbeat_seconds} s."
     )

@@ -15,6 +15,7 @@ from mlops_platform.tracking.errors import (
     LeaseNotFound,
     ParamNotFound,
     RunDeleted,
+    RunFellSilent,
     RunHeld,
     RunNotFound,
     RunNotRunning,
@@ -30,7 +31,9 @@ from mlops_platform.tracking.service.run_life import RunLife
 router = platform_router(tags=["runs"])
 
 
-@on_run(router, "POST", "/heartbeat", permission=EXPERIMENTS_WRITE, errors=(RunDeleted, RunHeld, RunNotRunning))
+@on_run(
+    router, "POST", "/heartbeat", permission=EXPERIMENTS_WRITE, errors=(RunDeleted, RunFellSilent, RunHeld, RunNotRunning)
+)
 async def beat(place: Place, body: Heartbeat, work: Work) -> RunLease:
     """Say that the run's process is alive. A run whose beat is overdue is marked FAILED, and can be resumed."""
     return _lease(place.run_id, await RunLife(work).beat(place.run_id, body, experiment_id=place.experiment_id))

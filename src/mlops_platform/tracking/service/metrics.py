@@ -63,7 +63,7 @@ class MetricEdits:
             left = await truncation.recompute(session, principal, run_id, ids)
         lost = [_lost(metric, removed, left) for metric in reaching if removed.get(metric.key_id)]
         if lost:
-            await self._record_truncation(run_id, row.experiment_id, change.from_step, reaching, removed)
+            await self._record_truncation(run_id, row.experiment_id, change, reaching, removed)
         return MetricsTruncated(removed=sum(removed.values()), metrics=lost)
 
     async def _goals(self, experiment_id: str) -> dict[str, Record]:
@@ -99,16 +99,19 @@ class MetricEdits:
         await self._work.emit(action, resource, {"experiment_id": experiment_id, "key": key, "goal": declared})
 
     async def _record_truncation(
-        self, run_id: str, experiment_id: str, from_step: int, metrics: Sequence[Record], removed: dict[int, int]
+        self, run_id: str, experiment_id: str, change: MetricsTruncate, metrics: Sequence[Record], removed: dict[int, int]
     ) -> None:
         action, resource = "run.metrics_truncated", self._work.urn("run", run_id)
         counts = {
             spell_key(metric.key, metric.context): removed[metric.key_id] for metric in metrics if metric.key_id in removed
         }
         before = {spell_key(metric.key, metric.context): metric.count for metric in metrics}
-        detail = {"from_step": str(from_step), "removed": sum(removed.values()), "metrics": len(counts)}
+        from_step = str(change.from_step)
+        detail = {"from_step": from_step, "removed": sum(removed.values()), "metrics": len(counts)}
+        if change.reason is not None:
+            detail["reason"] = change.reason
         await self._work.audit(
-            action, resource, before=before, after={"from_step": str(from_step), "removed": counts}, detail=detail
+            action, resource, before=before, after={"from_step": from_step, "removed": counts}, detail=detail
         )
         await self._work.emit(action, resource, {"run_id": run_id, "experiment_id": experiment_id, **detail})
 

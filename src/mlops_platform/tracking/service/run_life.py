@@ -11,7 +11,7 @@ from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.tracking.domain import leases
 from mlops_platform.tracking.domain import runs as rules
 from mlops_platform.tracking.domain.leases import Lease
-from mlops_platform.tracking.errors import RunDeleted, RunNotFound, RunNotRunning
+from mlops_platform.tracking.errors import RunDeleted, RunFellSilent, RunNotFound, RunNotRunning
 from mlops_platform.tracking.repository.experiments import ExperimentRepository
 from mlops_platform.tracking.repository.leases import LeaseRepository, claim_silent, to_lease
 from mlops_platform.tracking.repository.runs import RunRepository
@@ -55,7 +55,8 @@ class RunLife:
             raise RunDeleted.of(run_id)
         if run.status != RunStatus.RUNNING:
             why = f": {run.status_reason}" if run.status_reason else "."
-            raise RunNotRunning(
+            fell_silent = run.status == RunStatus.FAILED and leases.is_silence(run.status_reason)
+            raise (RunFellSilent if fell_silent else RunNotRunning)(
                 f"The run {run_id!r} is {run.status}{why}", hint=f"POST /api/runs/{run_id}/resume sets it running again."
             )
         if beat.writer is not None:
