@@ -73,7 +73,7 @@ test-all: $(READY) .venv-mlflow/.ready ## test, plus the slow ones: whole corpor
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} -m "not frameworks" tests
 
 test-frameworks: $(READY) $(FRAMEWORKS)/.ready ## trainings with torch, Lightning, Keras, XGBoost, LightGBM, as they record themselves
-	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} -m frameworks tests/frameworks
+	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist loadfile -m frameworks tests/frameworks
 
 coverage: $(READY) ## the suite once more, measured: which share of each package it runs (at least 90 %)
 	@rm -rf .coverage .coverage.*

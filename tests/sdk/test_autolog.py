@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from mlops_platform.sdk import Platform
 from mlops_platform.sdk.autolog import boosters, networks, patches, switch
 from mlops_platform.sdk.autolog.patches import AutologWarning
-from mlops_platform.sdk.autolog.sklearn import describe
+from mlops_platform.sdk.datasets import describe
 from mlops_platform.sdk.models import load
 from mlops_platform.sdk.offline import recorded
 from tests.conftest import Platform as RunningPlatform
