@@ -8,10 +8,12 @@ READY := $(VENV)/.ready
 # Imports are compiled once at set-up; a machine that forbids bytecode would pay for it at every start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help up down demo test check mutants coverage bench clean setup-dev dev-up test-all lock format openapi
+FRAMEWORKS := .venv-frameworks
+
+.PHONY: help up down demo test test-frameworks check mutants coverage bench clean setup-dev dev-up test-all lock format openapi
 
 help: ## print the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml
 	@echo "Setting up $(VENV) (only when the lock files changed)"
@@ -28,6 +30,14 @@ $(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml
 	@test -x .venv-mlflow/bin/python || $(PYTHON) -m venv .venv-mlflow
 	@VIRTUAL_ENV=.venv-mlflow $(BIN)/uv pip sync --quiet --require-hashes requirements/mlflow.lock
 	@.venv-mlflow/bin/python -m compileall -q -j 0 .venv-mlflow/lib >/dev/null 2>&1 || true
+	@touch $@
+
+$(FRAMEWORKS)/.ready: requirements/frameworks.lock requirements/torch.txt $(READY)
+	@echo "Setting up $(FRAMEWORKS): torch, Lightning, Keras, XGBoost, LightGBM, MLflow (large)"
+	@test -x $(FRAMEWORKS)/bin/python || $(PYTHON) -m venv $(FRAMEWORKS)
+	@VIRTUAL_ENV=$(FRAMEWORKS) $(BIN)/uv pip sync --quiet --require-hashes requirements/frameworks.lock
+	@$(BIN)/python -m pip --python $(FRAMEWORKS)/bin/python install --quiet --disable-pip-version-check -r requirements/torch.txt
+	@$(FRAMEWORKS)/bin/python -m compileall -q -j 0 $(FRAMEWORKS)/lib >/dev/null 2>&1 || true
 	@touch $@
 
 up: $(READY) ## start the platform: PostgreSQL, five services, a worker (Ctrl-C stops them)
@@ -60,7 +70,10 @@ test: $(READY) .venv-mlflow/.ready ## the suite, faults and end-to-end included,
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} tests
 
 test-all: $(READY) .venv-mlflow/.ready ## test, plus the slow ones: whole corpora, gigabytes
-	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} -m "" tests
+	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} -m "not frameworks" tests
+
+test-frameworks: $(READY) $(FRAMEWORKS)/.ready ## trainings with torch, Lightning, Keras, XGBoost, LightGBM, as they record themselves
+	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist loadfile -m frameworks tests/frameworks
 
 coverage: $(READY) ## the suite once more, measured: which share of each package it runs (at least 90 %)
 	@rm -rf .coverage .coverage.*

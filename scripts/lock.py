@@ -11,6 +11,8 @@ LOCKS = {
     "dev.lock": ["pyproject.toml", "--all-extras", "--group", "dev"],
     # A stock MLflow, for tests and comparisons: an environment of its own, never beside ours.
     "mlflow.lock": ["--group", "mlflow"],
+    # The client beside the libraries it records trainings of; requirements/torch.txt says why torch is not in it.
+    "frameworks.lock": ["pyproject.toml", "--group", "frameworks", "--excludes", "requirements/torch.txt"],
 }
 OPTIONS = ["--universal", "--generate-hashes", "--no-header", "--no-emit-index-url", "--python-version", "3.11", "--quiet"]
 

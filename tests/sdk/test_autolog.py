@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from mlops_platform.sdk import Platform
 from mlops_platform.sdk.autolog import boosters, networks, patches, switch
 from mlops_platform.sdk.autolog.patches import AutologWarning
-from mlops_platform.sdk.autolog.sklearn import describe
+from mlops_platform.sdk.datasets import describe
 from mlops_platform.sdk.models import load
 from mlops_platform.sdk.offline import recorded
 from tests.conftest import Platform as RunningPlatform
@@ -67,6 +67,8 @@ class TestScikitLearn:
         )
         assert len(run["tags"]["mlops.dataset.digest"]) == 64
         assert {"dataset.json", "feature_importance.json", "model/mlops-model.json"} <= set(run["artifacts"])
+        assert [dataset["digest"] for dataset in run["datasets"]] == [run["tags"]["mlops.dataset.digest"]]
+        assert [model["path"] for model in run["models"]] == ["model"]
         loaded = load(run["folder"] / "artifacts" / "model", trust=True)
         assert (loaded.predict(X) == model.predict(X)).all()
         manifest = (run["folder"] / "artifacts" / "model" / "mlops-model.json").read_text()
@@ -89,6 +91,20 @@ class TestScikitLearn:
         assert "cv_results.json" in parent["artifacts"]
         beginnings = [one for one in recorded(client.settings.offline_runs) if one.parent_id]
         assert {one.parent_id for one in beginnings} == {parent["id"]}
+
+    def test_what_cannot_be_json_is_a_parameter_all_the_same(self, client):
+        class Odd(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+            def __init__(self, missing=float("nan"), layers=(64, 32), kind=dict, inner=None):
+                self.missing, self.layers, self.kind, self.inner = missing, layers, kind, inner
+
+            def fit(self, inputs):
+                return self
+
+        client.tracking.autolog("auto", log_models=False)
+        Odd(inner=[object()]).fit(X)
+        parameters = runs(client)[0]["parameters"]
+        assert (parameters["missing"], parameters["layers"], parameters["kind"]) == ("NaN", [64, 32], "dict")
+        assert parameters["inner"].startswith("[<object")
 
     def test_children_have_a_limit(self, client):
         client.tracking.autolog("auto", most_children=1)
@@ -318,7 +334,8 @@ class TestOtherLibraries:
         client.tracking.autolog("auto", log_models=False)
         assert fake.Model().fit(epochs=2) == "history"
         (run,) = runs(client)
-        assert (run["parameters"], run["metrics"]) == ({"epochs": 2, "optimizer_learning_rate": 0.1}, {"loss": 0.5})
+        expected = {"epochs": 2, "optimizer_learning_rate": 0.1, "optimizer_name": "SimpleNamespace"}
+        assert (run["parameters"], run["metrics"]) == (expected, {"loss": 0.5})
 
     @pytest.mark.parametrize("name", networks.LIGHTNING)
     def test_lightning_records_every_epoch_and_leaves_its_callbacks_alone(self, client, module, name):
@@ -385,5 +402,10 @@ async def test_on_a_server_it_is_all_there_when_the_client_closes(sdk_for, platf
         assert [run.parent_run_id for run in found if run is not parent] == [parent.id] * 2
         assert {run.status for run in found} == {"FINISHED"}
         assert parent.metrics["best_score"] == search.best_score_
-        model = await client.tracking.load_model(parent.id, trust=True)
+        (dataset,) = await client.tracking.inputs(parent.id)
+        assert (dataset.digest, dataset.context) == (parent.tags["mlops.dataset.digest"], "training")
+        assert dataset.profile == '{"rows":200,"columns":6}'
+        (made,) = await client.tracking.models(parent.id)
+        assert (made.name, made.path, made.model_type) == ("model", "model", "scikit-learn")
+        model = await client.tracking.load_model(parent.id, made.path, trust=True)
         assert (model.predict(X) == search.predict(X)).all()

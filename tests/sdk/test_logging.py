@@ -182,6 +182,34 @@ class TestOnTheServer:
         with pytest.raises(NotFound):
             await sdk.tracking.load_model(run.id, "absent")
 
+    async def test_a_model_is_known_as_made_by_its_run(self, sdk: AsyncPlatform):
+        async with sdk.tracking.run("e") as run:
+            await run.log_model(LogisticRegression().fit([[0.0], [1.0]], [0, 1]), "models/best")
+        (made,) = await sdk.tracking.models(run.id)
+        assert (made.name, made.path, made.direction, made.status) == ("models-best", "models/best", "output", "READY")
+        assert made.tags["mlops.class"].endswith("LogisticRegression")
+
+    async def test_data_is_told_by_its_digest_and_not_sent(self, sdk: AsyncPlatform, tmp_path):
+        file = tmp_path / "customers.csv"
+        file.write_bytes(b"age\n31\n")
+        async with sdk.tracking.run("e") as run:
+            told = await run.log_dataset(np.zeros((5, 2)), name="zeros", targets=np.ones(5), context="training")
+            await run.log_dataset(file, context="test", tags={"part": "1"})
+            await run.log_dataset(name="far", digest="etag-1", source="s3://bucket/far.parquet")
+        found = {each.name: each for each in await sdk.tracking.inputs(run.id)}
+        zeros, customers, far = found["zeros"], found["customers"], found["far"]
+        assert (zeros.digest, zeros.context, zeros.source_type) == (told["digest"], "training", "code")
+        assert json.loads(zeros.columns or "")["outputs"] == [{"name": "", "type": "float64", "shape": [-1]}]
+        assert customers.digest == hashlib.sha256(b"age\n31\n").hexdigest()
+        assert (customers.source, customers.source_type, customers.tags) == (str(file), "local", {"part": "1"})
+        assert (far.digest, far.source_type) == ("etag-1", "s3")
+        assert [entry async for entry in sdk.tracking.artifacts(run.id)] == []
+
+    async def test_data_without_a_digest_is_refused_where_it_is_told(self, sdk: AsyncPlatform):
+        async with sdk.tracking.run("e") as run:
+            with pytest.raises(ValueError, match="digest"):
+                await run.log_dataset(name="far", source="s3://bucket/far.parquet")
+
     async def test_runs_nest_and_each_knows_the_innermost(self, sdk: AsyncPlatform):
         assert sdk.tracking.active_run() is None
         async with sdk.tracking.run("e") as outer:

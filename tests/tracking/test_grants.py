@@ -30,6 +30,7 @@ _ON_RUN: dict[tuple[str, str], Any] = {
     ("GET", "/inputs"): None,
     ("POST", "/inputs"): {"inputs": ["urn:mlops:PROJECT:model:m"]},
     ("GET", "/models"): None,
+    ("POST", "/models"): {"name": "mine"},
     ("GET", "/children"): None,
     ("GET", "/heartbeat"): None,
     ("POST", "/heartbeat"): {"writer": "w"},

@@ -315,12 +315,6 @@ class RunSearch(RunFilter):
     experiment_ids: Annotated[list[Id], Field(max_length=MAX_EXPERIMENTS)] = Field(default_factory=list)
 
 
-class RunInputs(Contract):
-    """What a run read: training sets, feature sets, model versions, other runs."""
-
-    inputs: Annotated[list[Urn], Field(min_length=1, max_length=100)]
-
-
 class LineageStated(Answer):
     """The facts that were stated; the Model Registry answers for the graph."""
 
@@ -373,7 +367,7 @@ class ModelDirection(StrEnum):
 
 
 class RunModel(Answer):
-    """A logged model that a run read or made."""
+    """A logged model that a run read or made. `path` is where its files lie among the artifacts of the run that made it."""
 
     id: str
     direction: ModelDirection
@@ -381,6 +375,7 @@ class RunModel(Answer):
     name: str
     status: str
     model_type: str | None = None
+    path: str | None = None
     params: dict[str, str]
     tags: dict[str, str]
     created_at: Timestamp

@@ -55,6 +55,11 @@ def _torch(path: Path) -> Any:
     return _module("torch").load(path, weights_only=True)
 
 
+def _keras(path: Path) -> Any:
+    # Layers that are code of their author are refused by Keras itself.
+    return _module("keras").saving.load_model(path, safe_mode=True)
+
+
 def _xgboost(path: Path) -> Any:
     booster = _module("xgboost").Booster()
     booster.load_model(path)
@@ -64,6 +69,7 @@ def _xgboost(path: Path) -> Any:
 _LOADERS: Mapping[ArtifactFormat, Callable[[Path], Any]] = {
     ArtifactFormat.PICKLE: _pickle,
     ArtifactFormat.JOBLIB: lambda path: _module("joblib").load(path),
+    ArtifactFormat.KERAS: _keras,
     ArtifactFormat.ONNX: lambda path: _module("onnxruntime").InferenceSession(path),
     ArtifactFormat.PYTORCH: _torch,
     ArtifactFormat.SAFETENSORS: lambda path: _module("safetensors.numpy").load_file(path),

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def save(
     manifest: dict[str, Any] = {
         "manifest": 1,
         "framework": kind.framework,
-        "framework_version": _version(kind.package),
+        "framework_version": found[1] if (found := _installed(kind.package)) is not None else None,
         "format": kind.form.value,
         "runs_code_when_loaded": kind.form in RUNS_CODE,
         "file": kind.file,
@@ -88,6 +88,14 @@ def load(folder: Path, *, trust: bool = False) -> Any:
     return load_file(folder / file, form, trust=trust)
 
 
+def told(manifest: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A saved model as the wire has it: what it is, and where it lies among the artifacts of its run."""
+    tags = {f"mlops.{key}": str(manifest[key]) for key in ("framework_version", "format", "class") if manifest.get(key)}
+    # In addresses of models these signs have a meaning.
+    name = path.translate(str.maketrans("/:.%\"'", "------"))
+    return {"name": name, "model_type": manifest["framework"], "path": path, "tags": tags}
+
+
 def signature_of(inputs: Any, outputs: Any = None) -> dict[str, Any]:
     """Names and types of what a model reads and gives, from an array, a table or rows."""
     found: dict[str, Any] = {"inputs": _columns(inputs)}
@@ -102,7 +110,8 @@ def _columns(data: Any) -> list[dict[str, Any]]:
     if hasattr(data, "columns") and hasattr(data, "dtypes"):  # pandas, polars
         return [{"name": str(name), "type": str(kind)} for name, kind in zip(data.columns, data.dtypes, strict=True)]
     if hasattr(data, "dtype") and hasattr(data, "shape"):
-        return [{"name": str(getattr(data, "name", None) or ""), "type": str(data.dtype), "shape": [-1, *data.shape[1:]]}]
+        kind = str(data.dtype).removeprefix("torch.")
+        return [{"name": str(getattr(data, "name", None) or ""), "type": kind, "shape": [-1, *data.shape[1:]]}]
     if isinstance(data, Sequence) and data and isinstance(data[0], Mapping):
         return [{"name": str(name), "type": type(value).__name__} for name, value in data[0].items()]
     return [{"name": "", "type": type(data).__name__}]
@@ -205,13 +214,15 @@ _BY_FORM: Mapping[ArtifactFormat, Kind] = {
 }
 
 
-def _version(package: str) -> str | None:
+def _installed(package: str) -> tuple[str, str] | None:
+    """The distribution that brought a package, and its version. Its name may be another: `xgboost-cpu` has xgboost too."""
     try:
-        return version(package)
+        return package, version(package)
     except PackageNotFoundError:
-        return None
+        brought_by = packages_distributions().get(package, ())
+        return next(((name, version(name)) for name in brought_by), None)
 
 
 def _requirements(kind: Kind) -> list[str]:
     wanted = {kind.package, kind.form.value if kind.form in {ArtifactFormat.JOBLIB, ArtifactFormat.SKOPS} else kind.package}
-    return sorted(f"{package}=={found}" for package in wanted if (found := _version(package)) is not None)
+    return sorted("==".join(found) for package in wanted if (found := _installed(package)) is not None)

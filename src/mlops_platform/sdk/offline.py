@@ -167,6 +167,8 @@ class OfflineRun:
             "tags": dict(run.get("tags") or {}),
             "metrics": {},
             "artifacts": {},
+            "datasets": [],
+            "models": [],
             "synced": bool(self.state()["done"]),
         }
         for entry in self.entries():
@@ -254,6 +256,10 @@ def _apply(found: dict[str, Any], entry: Entry) -> None:
         found["artifacts"][entry.artifact] = entry.content_type
     elif entry.suffix == "params":
         found["parameters"] |= entry.body["parameters"]
+    elif entry.suffix == "inputs":
+        found["datasets"] += entry.body.get("datasets", [])
+    elif entry.suffix == "models":
+        found["models"].append(entry.body)
     elif entry.suffix == "metrics":
         for body in entry.body:
             given = body.get("context")

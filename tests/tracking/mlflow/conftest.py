@@ -1,7 +1,6 @@
 """The stock client in its own environment, as a process beside the tests, against a served app."""
 
 import asyncio
-import json
 import os
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Caller, Platform
+from tests.factories.checks import outcomes
 from tests.factories.serving import serving
 
 SERVICE = "experiment-tracking"
@@ -67,10 +67,6 @@ def stock_client(stock_python: Callable[..., Awaitable[str]]) -> Callable[..., A
     """Run a script with the stock client; every one of its checks must hold. What the checks gave back, by name."""
 
     async def run(script: str, **variables: str) -> dict[str, Any]:
-        out = await stock_python(SCRIPTS / script, **variables)
-        results = json.loads(out.strip().splitlines()[-1])
-        failed = {name: result["error"] for name, result in results.items() if "error" in result}
-        assert not failed, "\n\n".join(f"{name}\n{error}" for name, error in failed.items())
-        return {name: result["value"] for name, result in results.items()}
+        return outcomes(await stock_python(SCRIPTS / script, **variables))
 
     return run

@@ -2,15 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from mlops_platform.contracts.tracking import Experiment, Run
+from pydantic import TypeAdapter, ValidationError
+
+from mlops_platform.contracts.tracking import DatasetInput, Experiment, Run, RunModel
 from mlops_platform.contracts.tracking_compare import Comparison
 from mlops_platform.contracts.tracking_experiments import Comment, ExperimentContents, ExperimentFolder, SavedView
 from mlops_platform.contracts.tracking_runs import BulkChanged, RunLease, RunsPurged
-from mlops_platform.sdk._async.client import AsyncServiceClient
+from mlops_platform.sdk._async.client import AsyncServiceClient, unexpected_answer
 from mlops_platform.sdk._async.listing import AsyncListing
 from mlops_platform.sdk.wire import given, segment
+
+T = TypeVar("T", DatasetInput, RunModel)
 
 
 class AsyncRunManagement(ABC):
@@ -47,6 +51,23 @@ class AsyncRunManagement(ABC):
         """Correct a parameter that was logged wrong; the correction is audited with its reason."""
         body = {"key": key, "value": value, "reason": reason}
         return await self._client.send("PATCH", f"{_run(run_id)}/params", Run, json=body)
+
+    # What it read and made
+
+    async def inputs(self, run_id: str) -> Sequence[DatasetInput]:
+        """The datasets that a run read."""
+        return await self._listed(DatasetInput, f"{_run(run_id)}/inputs")
+
+    async def models(self, run_id: str) -> Sequence[RunModel]:
+        """The models that a run made or read; `load_model` loads one by its `path`."""
+        return await self._listed(RunModel, f"{_run(run_id)}/models")
+
+    async def _listed(self, kind: type[T], path: str) -> Sequence[T]:
+        response = await self._client.request("GET", path)
+        try:
+            return TypeAdapter(list[kind]).validate_json(response.content)  # type: ignore[valid-type]  # known at run time
+        except ValidationError as error:
+            raise unexpected_answer(response) from error
 
     # Their places
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from mlops_platform.contracts.tracking import Artifact, Run, RunStatus
-from mlops_platform.sdk import content, contexts, current, models
+from mlops_platform.sdk import content, contexts, current, datasets, models
 from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.artifacts import AsyncArtifacts
 from mlops_platform.sdk._async.offline import AsyncKeptArtifacts
@@ -165,9 +165,38 @@ class AsyncActiveRun:
                 models.save, model, Path(name), form=format, signature=signature, example=example, metadata=metadata
             )
             await self.log_artifact(Path(name), path)
+        self.record_model(manifest, path)
         return manifest
 
+    async def log_dataset(
+        self,
+        data: Any = None,
+        *,
+        name: str | None = None,
+        targets: Any = None,
+        digest: str | None = None,
+        source: str | None = None,
+        context: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Mapping[str, Any]:
+        """State what data the run read: an array, a table, rows, the `Path` of a file or folder, or a known `digest`.
+
+        What is told of it is answered: digest, columns, rows, source. The data itself is not sent.
+        """
+        about = {"targets": targets, "digest": digest, "source": source, "context": context, "tags": tags}
+        told = await backend.in_thread(datasets.told, data, name=name, **about)
+        self.record_dataset(told)
+        return told
+
     # Without waiting
+
+    def record_dataset(self, told: Mapping[str, Any]) -> None:
+        """State what data the run read, in the words of the API."""
+        self._recorder.request("POST", f"{self._path}/inputs", {"datasets": [dict(told)]})
+
+    def record_model(self, manifest: Mapping[str, Any], path: str) -> None:
+        """State that the run made the model whose folder lies at `path` among its artifacts."""
+        self._recorder.request("POST", f"{self._path}/models", models.told(manifest, path))
 
     def record_file(self, source: Path | bytes, path: str, *, content_type: str | None = None) -> None:
         """Keep a copy of a content here and upload it with all else that is recorded. Never waits and never raises."""

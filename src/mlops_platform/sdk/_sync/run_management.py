@@ -3,15 +3,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from mlops_platform.contracts.tracking import Experiment, Run
+from pydantic import TypeAdapter, ValidationError
+
+from mlops_platform.contracts.tracking import DatasetInput, Experiment, Run, RunModel
 from mlops_platform.contracts.tracking_compare import Comparison
 from mlops_platform.contracts.tracking_experiments import Comment, ExperimentContents, ExperimentFolder, SavedView
 from mlops_platform.contracts.tracking_runs import BulkChanged, RunLease, RunsPurged
-from mlops_platform.sdk._sync.client import ServiceClient
+from mlops_platform.sdk._sync.client import ServiceClient, unexpected_answer
 from mlops_platform.sdk._sync.listing import Listing
 from mlops_platform.sdk.wire import given, segment
+
+T = TypeVar("T", DatasetInput, RunModel)
 
 
 class RunManagement(ABC):
@@ -46,6 +50,23 @@ class RunManagement(ABC):
         """Correct a parameter that was logged wrong; the correction is audited with its reason."""
         body = {"key": key, "value": value, "reason": reason}
         return self._client.send("PATCH", f"{_run(run_id)}/params", Run, json=body)
+
+    # What it read and made
+
+    def inputs(self, run_id: str) -> Sequence[DatasetInput]:
+        """The datasets that a run read."""
+        return self._listed(DatasetInput, f"{_run(run_id)}/inputs")
+
+    def models(self, run_id: str) -> Sequence[RunModel]:
+        """The models that a run made or read; `load_model` loads one by its `path`."""
+        return self._listed(RunModel, f"{_run(run_id)}/models")
+
+    def _listed(self, kind: type[T], path: str) -> Sequence[T]:
+        response = self._client.request("GET", path)
+        try:
+            return TypeAdapter(list[kind]).validate_json(response.content)  # type: ignore[valid-type]  # known at run time
+        except ValidationError as error:
+            raise unexpected_answer(response) from error
 
     # Their places
 

@@ -1,13 +1,16 @@
 """XGBoost and LightGBM: the metrics of every round, by a callback that `train` is given."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from mlops_platform.sdk import datasets
 from mlops_platform.sdk.autolog import patches
-from mlops_platform.sdk.autolog.session import Fit, Session
+from mlops_platform.sdk.autolog.session import TRAINING, VALIDATION, Fit, Session
+from mlops_platform.sdk.calls import named_arguments
 
 Record = Callable[[Mapping[str, float], int], None]
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 MOST_POSITIONAL = 8
 """After these stand the callbacks: who gives them by position keeps them as they are."""
 PARAMETERS = ("num_boost_round", "early_stopping_rounds")
@@ -16,35 +19,92 @@ PARAMETERS = ("num_boost_round", "early_stopping_rounds")
 def install(session: Session) -> None:
     """Wrap `xgboost.train` and `lightgbm.train`, when they are there or when they come."""
     for name, make in (("xgboost", xgboost_callback), ("lightgbm", lightgbm_callback)):
-        patches.when_imported(f"{name}", _installer(session, name, make))
+        patches.when_imported(name, _installer(session, name, make))
+        patches.when_imported(f"{name}.sklearn", _installer_within(session, name, make))
 
 
 def _installer(session: Session, name: str, make: Callable[[Record], Any]) -> Callable[[Any], None]:
-    def around(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> AbstractContextManager[Any]:
-        return _recorded(session, name, make, arguments, named)
-
     def loaded(module: Any) -> None:
+        train = module.train
+
+        def around(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> AbstractContextManager[Any]:
+            return _recorded(session, name, make, (train, arguments, named))
+
         patches.wrap(module, "train", around)
 
     return loaded
 
 
+def _installer_within(session: Session, name: str, make: Callable[[Record], Any]) -> Callable[[Any], None]:
+    """The libraries' ways of scikit-learn train by a name of their own, within the training that is recorded already."""
+
+    def around(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> AbstractContextManager[Any]:
+        fit = session.around_me()
+        # Not the candidates of a search, nor the steps of a pipeline: their rounds would be mixed up.
+        if fit is not None and _is_of(fit.subject, name):
+            _give_callback(fit, make, arguments, named)
+        return nullcontext()
+
+    return lambda module: patches.wrap(module, "train", around)
+
+
+def _is_of(subject: Any, library: str) -> bool:
+    return any(base.__module__.partition(".")[0] == library for base in type(subject).__mro__)
+
+
 @contextmanager
 def _recorded(
-    session: Session, name: str, make: Callable[[Record], Any], arguments: tuple[Any, ...], named: dict[str, Any]
+    session: Session,
+    name: str,
+    make: Callable[[Record], Any],
+    call: Call,
 ) -> Iterator[Fit | None]:
     if session.is_nested():
-        # The scikit-learn face of the library trains by this function: that training is recorded there.
+        # The training that this one is a part of is recorded.
         yield None
         return
+    _, arguments, named = call
     with session.training(name) as fit:
-        given = arguments[0] if arguments else named.get("params", {})
-        patches.quietly(fit.params, {**dict(given), **{key: named[key] for key in PARAMETERS if key in named}})
-        callback = patches.quietly(make, lambda values, step: fit.metrics(values, step=step))
-        if callback is not None and len(arguments) <= MOST_POSITIONAL:
-            named["callbacks"] = [*(named.get("callbacks") or []), callback]
+        patches.quietly(_before, session, fit, call)
+        _give_callback(fit, make, arguments, named)
         yield fit
         patches.quietly(_after, session, fit)
+
+
+def _give_callback(fit: Fit, make: Callable[[Record], Any], arguments: Sequence[Any], named: dict[str, Any]) -> None:
+    callback = patches.quietly(make, lambda values, step: fit.metrics(values, step=step))
+    if callback is not None and len(arguments) <= MOST_POSITIONAL:
+        named["callbacks"] = [*(named.get("callbacks") or []), callback]
+
+
+def _before(session: Session, fit: Fit, call: Call) -> None:
+    given = named_arguments(*call)
+    chosen = {key: given[key] for key in PARAMETERS if given.get(key) is not None}
+    fit.params({**dict(given.get("params") or {}), **chosen})
+    if not session.options.log_datasets:
+        return
+    data = given.get("dtrain", given.get("train_set"))
+    patches.quietly(_dataset, fit, data, TRAINING)
+    evaluated = [pair[0] for pair in given.get("evals") or ()] or given.get("valid_sets") or ()
+    for each in evaluated if isinstance(evaluated, list | tuple) else [evaluated]:
+        if each is not data:
+            patches.quietly(_dataset, fit, each, VALIDATION)
+
+
+def _dataset(fit: Fit, data: Any, context: str) -> None:
+    if type(data).__name__ == "DMatrix":
+        rows, kept = data.num_row(), data
+        if rows > datasets.HASHED_ROWS:
+            kept = data.slice(list(range(0, rows, -(-rows // datasets.HASHED_ROWS))))
+        names = data.feature_names or [f"f{number}" for number in range(data.num_col())]
+        kinds = data.feature_types or ["float"] * len(names)
+        columns = [{"name": str(name), "type": str(kind)} for name, kind in zip(names, kinds, strict=True)]
+        labels = kept.get_label()
+        schema = {"inputs": columns}
+        fit.dataset(kept.get_data(), labels if len(labels) else None, context=context, rows=rows, schema=schema)
+    elif getattr(data, "data", None) is not None and not isinstance(data.data, str):
+        # LightGBM gives its raw data up when it trains; other matrices of XGBoost do not give it back at all.
+        fit.dataset(data.data, getattr(data, "label", None), context=context)
 
 
 def _after(session: Session, fit: Fit) -> None:
@@ -53,11 +113,24 @@ def _after(session: Session, fit: Fit) -> None:
     if scores:
         ranked = sorted(scores.items(), key=lambda pair: -pair[1])
         fit.document("feature_importance.json", {"kind": "gain", "columns": ["feature", "importance"], "data": ranked})
-    best = getattr(booster, "best_iteration", None)
-    if isinstance(best, int) and best > 0:
-        fit.metrics({"best_iteration": best})
+    stopped = stopping_of(booster)
+    if stopped:
+        fit.metrics(stopped)
     if session.options.log_models and booster is not None:
         fit.model(booster)
+
+
+def stopping_of(booster: Any) -> dict[str, float]:
+    """The round that early stopping found best, and its score. XGBoost raises when nobody asked for it."""
+    found: dict[str, float] = {}
+    for name in ("best_iteration", "best_score"):
+        try:
+            value = getattr(booster, name)
+        except AttributeError:
+            continue
+        if isinstance(value, int | float) and not (name == "best_iteration" and value <= 0):
+            found[name] = value
+    return found
 
 
 def _importance(booster: Any) -> dict[str, float]:
@@ -71,7 +144,7 @@ def _importance(booster: Any) -> dict[str, float]:
 
 def xgboost_callback(record: Record) -> Any:
     """A callback of XGBoost that records the evaluations of every round as `<set>-<metric>`."""
-    from xgboost.callback import TrainingCallback  # type: ignore[import-not-found]  # there when it is called
+    from xgboost.callback import TrainingCallback
 
     class Recording(TrainingCallback):  # type: ignore[misc]  # its base has no types here
         """Records what XGBoost evaluated."""

@@ -3,19 +3,18 @@
 Classes are wrapped and instances are not touched: what is pickled is the name of the class and the state of the instance.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
-from mlops_platform.sdk import models
+from mlops_platform.sdk import datasets, models
 from mlops_platform.sdk.autolog import patches
-from mlops_platform.sdk.autolog.session import Fit, Session, plain
+from mlops_platform.sdk.autolog.session import VALIDATION, Fit, Session, plain
 
 METHODS = ("fit", "fit_transform", "fit_predict")
+RESULTS = ("n_iter_", "inertia_", "best_score_", "oob_score_", "best_iteration_", "best_iteration", "best_score")
 SCORED_ROWS = 100_000
-HASHED_ROWS = 10_000
 MOST_FEATURES = 10_000
 
 
@@ -57,7 +56,7 @@ def _around(session: Session) -> patches.Around:
             return _nothing()
         inputs = arguments[0] if arguments else named.get("X")
         targets = arguments[1] if len(arguments) > 1 else named.get("y")
-        return _recorded(session, estimator, inputs, targets)
+        return _recorded(session, estimator, inputs, targets, named.get("eval_set") or ())
 
     return around
 
@@ -68,11 +67,15 @@ def _nothing() -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(session: Session, estimator: Any, inputs: Any, targets: Any) -> Iterator[Fit]:
+def _recorded(session: Session, estimator: Any, inputs: Any, targets: Any, validation: Sequence[Any]) -> Iterator[Fit]:
     name = type(estimator).__name__
-    with session.training(name) as fit:
+    with session.training(name, estimator) as fit:
         # Before the training, which may change what it is given.
         patches.quietly(_before, session, fit, estimator, inputs, targets)
+        if session.options.log_datasets:
+            # What XGBoost and LightGBM evaluate on; the training data, which is often among it, is told already.
+            for pair in validation:
+                patches.quietly(_validation, fit, pair)
         began = time.perf_counter()
         yield fit
         fit.notes["seconds"] = time.perf_counter() - began
@@ -87,10 +90,11 @@ def _before(session: Session, fit: Fit, estimator: Any, inputs: Any, targets: An
     # A step or a wrapped estimator is told by its own parameters; here its class is enough.
     fit.params({key: type(value).__name__ if hasattr(value, "get_params") else value for key, value in found.items()})
     if session.options.log_datasets and inputs is not None:
-        described = describe(inputs, targets)
-        fit.notes["signature"] = described["schema"]
-        fit.document("dataset.json", described)
-        fit.tags({"mlops.dataset.digest": described["digest"], "mlops.dataset.rows": str(described["rows"])})
+        fit.dataset(inputs, targets)
+
+
+def _validation(fit: Fit, pair: Any) -> None:
+    fit.dataset(pair[0], pair[1] if len(pair) > 1 else None, context=VALIDATION)
 
 
 def _scores(_: Session, fit: Fit, estimator: Any, inputs: Any, targets: Any) -> None:
@@ -100,10 +104,12 @@ def _scores(_: Session, fit: Fit, estimator: Any, inputs: Any, targets: Any) -> 
         values |= _quality(estimator, some, expected)
         if hasattr(estimator, "score"):
             values["training_score"] = estimator.score(some, expected)
-    for name in ("n_iter_", "inertia_", "best_score_", "oob_score_"):
+    for name in RESULTS:
         value = getattr(estimator, name, None)
         if value is not None and getattr(value, "size", 1) == 1:
             values[name.rstrip("_")] = value.item() if hasattr(value, "item") else value
+    if not values.get("best_iteration", True):  # LightGBM's word for no early stopping
+        del values["best_iteration"]
     fit.metrics(values)
 
 
@@ -182,56 +188,11 @@ def _model(session: Session, fit: Fit, estimator: Any, inputs: Any, _: Any) -> N
     if not session.options.log_models:
         return
     about: dict[str, Any] = {}
-    if "signature" in fit.notes:
-        about["signature"] = fit.notes["signature"]
     if session.options.log_datasets and inputs is not None:
         about["example"] = _sample(inputs, models.EXAMPLE_ROWS) if hasattr(inputs, "shape") else None
     best = getattr(estimator, "best_estimator_", None)
     fit.model(estimator if best is None else best, **about)
 
 
-def describe(inputs: Any, targets: Any = None) -> dict[str, Any]:
-    """Shape, types and a digest of a data set. The digest is of evenly spread rows: enough to tell two sets apart."""
-    digest = hashlib.sha256()
-    for part in (inputs, targets):
-        if part is not None:
-            _digest(part, digest.update)
-    shape = getattr(inputs, "shape", None)
-    return {
-        "digest": digest.hexdigest(),
-        "rows": int(shape[0]) if shape else len(inputs),
-        "columns": int(shape[1]) if shape is not None and len(shape) > 1 else 1,
-        "schema": models.signature_of(inputs, targets),
-        "digest_rows": HASHED_ROWS,
-    }
-
-
-def _digest(data: Any, add: Callable[[bytes], Any]) -> None:
-    if hasattr(data, "tocsr"):  # sparse
-        matrix = data.tocsr()
-        add(repr(matrix.shape).encode())
-        for part in (matrix.indptr, matrix.indices, matrix.data):
-            add(_spread(part, HASHED_ROWS).tobytes())
-        return
-    some = _spread(data, HASHED_ROWS)
-    if hasattr(some, "to_csv"):
-        add(f"{data.shape} {list(map(str, getattr(data, 'columns', [])))}".encode())
-        add(some.to_csv(index=False).encode())
-        return
-    import numpy as np
-
-    array = np.asarray(some)
-    add(f"{getattr(data, 'shape', len(data))} {array.dtype}".encode())
-    add(repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes())
-
-
-def _spread(data: Any, most: int) -> Any:
-    """At most so many rows, evenly from beginning to end."""
-    rows = data.shape[0] if hasattr(data, "shape") else len(data)
-    step = max(1, -(-rows // most))
-    return data.iloc[::step] if hasattr(data, "iloc") else data[::step]
-
-
 def _sample(data: Any, most: int) -> Any:
-    rows = data.shape[0] if hasattr(data, "shape") else len(data)
-    return data if rows <= most else _spread(data, most)
+    return data if datasets.rows_of(data) <= most else datasets.spread(data, most)

@@ -6,6 +6,8 @@ from mlops_platform.core.errors import InvalidInput
 
 MAX_BYTES = 1024
 DEFAULT_TYPE = "application/octet-stream"
+ARTIFACT_PATH = "mlops.artifact_path"
+"""The tag of a logged model whose files are artifacts of the run that made it: where among them."""
 # U+FFFD is what bytes that are no UTF-8 are read as: two such names would be one.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f\\\\\ud800-\udfff\ufffd]")
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}(;[ \w.+=\"-]{0,100})?", re.ASCII)

@@ -2,7 +2,7 @@
 
 from fastapi import Response
 
-from mlops_platform.contracts.tracking import LineageStated, Params, Run, RunCreate, RunInputs, RunUpdate, TagUpdate
+from mlops_platform.contracts.tracking import Params, Run, RunCreate, RunUpdate, TagUpdate
 from mlops_platform.core.http.dependencies import Caller, Reading, Work
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.tracking.endpoints.answers import to_run
@@ -82,10 +82,3 @@ async def change_tags(place: Place, body: TagUpdate, work: Work) -> Run:
     """Set tags; null removes one."""
     row = await RunTracking(work).change_tags(place.run_id, body.tags, experiment_id=place.experiment_id)
     return to_run(row, data_of(row))
-
-
-@on_run(router, "POST", "/inputs", permission=EXPERIMENTS_WRITE, errors=(RunDeleted,), status_code=201)
-async def state_inputs(place: Place, body: RunInputs, work: Work) -> LineageStated:
-    """State what the run read, as lineage: the run `used` each of these."""
-    subject = await RunTracking(work).state_inputs(place.run_id, body.inputs, experiment_id=place.experiment_id)
-    return LineageStated(subject=subject, relation="used", objects=list(dict.fromkeys(body.inputs)))

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, UUID
 from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, Record, WriteSession
 from mlops_platform.core.identity import Principal
+from mlops_platform.tracking.domain.artifacts import ARTIFACT_PATH
 from mlops_platform.tracking.repository.artifacts import MODELS, holder
 from mlops_platform.tracking.repository.transfer import MOVED, Transfer, remember
 from mlops_platform.tracking.tables import (
@@ -64,6 +65,11 @@ class Removal:
         await self._session.execute(update(runs).where(orphans).values(parent_run_id=None))
         linked = in_project(self._principal, logged_model_metrics) & logged_model_metrics.c.run_id.in_(run_ids)
         await self._session.execute(delete(logged_model_metrics).where(linked))
+        # Models whose files were among the artifacts; those with files of their own outlive the run.
+        has_files = exists().where(logged_model_artifacts.c.model_id == logged_models.c.id)
+        hollow = in_project(self._principal, logged_models) & logged_models.c.source_run_id.in_(run_ids)
+        hollow &= logged_models.c.tags.has_key(ARTIFACT_PATH) & ~has_files
+        await self._session.execute(delete(logged_models).where(hollow))
         summaries = in_project(self._principal, run_metrics) & run_metrics.c.run_id.in_(run_ids)
         await self._session.execute(delete(run_metrics).where(summaries))
         await self._session.execute(delete(runs).where(in_project(self._principal, runs), runs.c.id.in_(run_ids)))

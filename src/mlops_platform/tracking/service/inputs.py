@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from mlops_platform.contracts.tracking_inputs import ModelLogged
 from mlops_platform.core.db.session import Record
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.unit import UnitOfWork
+from mlops_platform.tracking.domain.artifacts import ARTIFACT_PATH, checked_path
 from mlops_platform.tracking.errors import LoggedModelNotFound, RunDeleted, RunNotFound
 from mlops_platform.tracking.repository.inputs import InputRepository
 from mlops_platform.tracking.repository.models import LoggedModelRepository
 from mlops_platform.tracking.repository.runs import RunRepository
 from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
+from mlops_platform.tracking.service.models import READY, LoggedModelTracking
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,11 @@ class RunInputTracking:
         self._inputs = InputRepository(work.session, work.principal)
         self._models = LoggedModelRepository(work.session, work.principal)
 
-    async def read(self, run_id: str, uses: Sequence[DatasetUse], models: Sequence[str] = ()) -> None:
+    async def read(
+        self, run_id: str, uses: Sequence[DatasetUse], models: Sequence[str] = (), *, experiment_id: str | None = None
+    ) -> None:
         """State which datasets and logged models a run read."""
-        row = await self._held(run_id)
+        row = await self._held(run_id, experiment_id)
         first: dict[tuple[str, str], DatasetUse] = {}
         for use in uses:
             first.setdefault((use.dataset.name, use.dataset.digest), use)
@@ -58,6 +63,26 @@ class RunInputTracking:
     async def made(self, run_id: str, models: Sequence[tuple[str, int]]) -> None:
         """State which logged models a run made, and at which step."""
         await self._tie(await self._held(run_id), "output", models)
+
+    async def make(self, run_id: str, new: ModelLogged, *, experiment_id: str | None = None) -> Record:
+        """A model that a run made, with files among the run's artifacts; it is ready from the start."""
+        row = await self._held(run_id, experiment_id)
+        where = {} if new.path is None else {ARTIFACT_PATH: checked_path(new.path)}
+        model = await LoggedModelTracking(self._work).create(
+            row.experiment_id,
+            name=new.name,
+            model_type=new.model_type,
+            source_run_id=run_id,
+            params=new.params,
+            tags={**new.tags, **where},
+            status=READY,
+        )
+        await self._tie(row, "output", [(model.id, new.step)])
+        return model
+
+    def urn(self, dataset: Dataset) -> str:
+        """A dataset as the lineage graph names it."""
+        return self._work.urn("dataset", f"{quote(dataset.name, safe='')[:200]}@{quote(dataset.digest, safe='')[:90]}")
 
     async def _add_datasets(self, row: Record, uses: Mapping[tuple[str, str], DatasetUse]) -> None:
         now = self._work.clock.now()
@@ -76,10 +101,8 @@ class RunInputTracking:
         ]
         if await self._inputs.add(rows):
             run = self._work.urn("run", row.id)
-            for name, digest in uses:
-                await self._work.link(
-                    run, "used", self._work.urn("dataset", f"{quote(name, safe='')[:200]}@{quote(digest)}")
-                )
+            for use in uses.values():
+                await self._work.link(run, "used", self.urn(use.dataset))
             datasets = [{"name": name, "digest": digest} for name, digest in uses]
             await self._record("run.datasets_logged", row, {"datasets": datasets})
 
@@ -108,10 +131,10 @@ class RunInputTracking:
         await self._work.audit(action, resource, after=what)
         await self._work.emit(action, resource, {"run_id": row.id, "experiment_id": row.experiment_id, **what})
 
-    async def _held(self, run_id: str) -> Record:
-        row = await self._runs.hold(run_id)
+    async def _held(self, run_id: str, experiment_id: str | None = None) -> Record:
+        row = await self._runs.hold(run_id, experiment_id=experiment_id)
         if row is None:
-            raise RunNotFound.of(run_id)
+            raise RunNotFound.of(run_id, experiment_id=experiment_id)
         self._work.principal.require(EXPERIMENTS_WRITE, row.experiment_name)
         if row.deleted_at is not None or row.experiment_deleted_at is not None:
             raise RunDeleted.of(run_id)

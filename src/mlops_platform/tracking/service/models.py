@@ -12,6 +12,8 @@ from mlops_platform.tracking.repository.experiments import ExperimentRepository
 from mlops_platform.tracking.repository.models import LoggedModelRepository
 from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
 
+PENDING, READY = "PENDING", "READY"
+
 
 class LoggedModelTracking:
     """The use cases that write logged models."""
@@ -30,6 +32,7 @@ class LoggedModelTracking:
         source_run_id: str | None,
         params: Mapping[str, str],
         tags: Mapping[str, str],
+        status: str = PENDING,
     ) -> Record:
         """Announce a model; its files follow, and then it is finished."""
         experiment = await self._experiments.experiment(experiment_id)
@@ -44,7 +47,7 @@ class LoggedModelTracking:
             "id": model_id,
             "experiment_id": experiment_id,
             "name": name or made_up_name(model_id),
-            "status": "PENDING",
+            "status": status,
             "model_type": model_type,
             "source_run_id": source_run_id,
             "params": dict(params),

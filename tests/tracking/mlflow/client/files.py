@@ -10,7 +10,7 @@ import mlflow  # type: ignore[import-not-found]
 import pytest
 from mlflow import MlflowClient
 
-from tests.tracking.mlflow.client.harness import run_checks
+from tests.factories.checks import run_checks
 
 client = MlflowClient()
 RUN = client.create_run("0").info.run_id

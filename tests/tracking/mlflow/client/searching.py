@@ -6,7 +6,8 @@ from typing import Any
 import mlflow  # type: ignore[import-not-found]
 from mlflow import MlflowClient
 
-from tests.tracking.mlflow.client.harness import refused, run_checks
+from tests.factories.checks import run_checks
+from tests.tracking.mlflow.client.harness import refused
 
 client = MlflowClient()
 EXPERIMENT = client.create_experiment("searched")

@@ -7,7 +7,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
-from tests.tracking.mlflow.client.harness import run_checks
+from tests.factories.checks import run_checks
 
 client = MlflowClient()
 mlflow.set_experiment("iris")

@@ -8,7 +8,8 @@ import pandas as pd  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType  # type: ignore[import-not-found]
 
-from tests.tracking.mlflow.client.harness import refused, run_checks
+from tests.factories.checks import run_checks
+from tests.tracking.mlflow.client.harness import refused
 
 client = MlflowClient()
 DELETED = "must be in the 'active' state. Current state is deleted."

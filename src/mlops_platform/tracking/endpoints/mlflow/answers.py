@@ -6,6 +6,7 @@ from typing import Any
 
 from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.identity import Principal
+from mlops_platform.tracking.domain.artifacts import ARTIFACT_PATH
 from mlops_platform.tracking.domain.keys import spell_key
 from mlops_platform.tracking.domain.mlflow_rules import (
     DATASET_CONTEXT,
@@ -159,7 +160,7 @@ def to_model(row: Record, metrics: Sequence[Record]) -> dict[str, Any]:
         name=row.name,
         creation_timestamp_ms=to_milliseconds(row.created_at),
         last_updated_timestamp_ms=to_milliseconds(row.updated_at),
-        artifact_uri=f"{location_of(row.experiment_number, row.artifact_location)}/models/{model_id}/artifacts",
+        artifact_uri=f"{location_of(row.experiment_number, row.artifact_location)}/{_files_of(row, model_id)}",
         status=f"LOGGED_MODEL_{row.status}",
         model_type=row.model_type,
         source_run_id=row.source_run_id,
@@ -167,6 +168,14 @@ def to_model(row: Record, metrics: Sequence[Record]) -> dict[str, Any]:
     )
     data = _filled(params=to_pairs(row.params), metrics=[_model_metric(each, model_id) for each in metrics])
     return {"info": info, "data": data}
+
+
+def _files_of(row: Record, model_id: str) -> str:
+    """A model of our own client lies among the artifacts of its run."""
+    path = row.tags.get(ARTIFACT_PATH)
+    if path is None or row.source_run_id is None:
+        return f"models/{model_id}/artifacts"
+    return f"{row.source_run_id}/artifacts/{path}"
 
 
 def _model_metric(row: Record, model_id: str) -> dict[str, Any]:
