@@ -5,11 +5,13 @@ from contextlib import AbstractAsyncContextManager
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.endpoints import (
+    archives,
     artifacts,
     collaboration,
     compare,
     experiments,
     folders,
+    imports,
     inputs,
     metric_edits,
     metrics,
@@ -69,6 +71,8 @@ SERVICE = Service(
         series.router,
         artifacts.router,
         inputs.router,
+        archives.router,
+        imports.router,
         *_MLFLOW,
     ),
     duties=DUTIES,
