@@ -73,6 +73,10 @@ class Source(ABC):
         """The experiment itself."""
 
     @abstractmethod
+    def aim(self, experiment_id: str) -> None:
+        """Learn which experiment all of it goes into, before anything else is asked for."""
+
+    @abstractmethod
     def models(self) -> Iterator[SourceModel]:
         """Its logged models, by id."""
 

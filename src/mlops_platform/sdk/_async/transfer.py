@@ -130,13 +130,14 @@ class AsyncExperimentImport:
         made = await self._client.send("POST", "/api/experiments/import", ExperimentImported, json=body)
         self.report.experiment_id, self.report.name = made.id, made.name
         self._path = f"/api/experiments/{made.id}/import"
+        await backend.in_thread(self._source.aim, made.id)
         found = await self._client.get(Experiment, f"/api/experiments/{made.id}")
         self._number = found.number or 0
         if made.outcome is ImportOutcome.CONFLICT:
             self.report.conflicts.append(f"experiment {made.id}: {', '.join(made.differs)}")
         if found.deleted_at is None and found.archived_at is None:
             await self._contents()
-        if not self._source.follows:
+        if not self._source.follows or record.get("deleted_at"):
             await self._client.send("POST", f"{self._path}/finish", ImportFinished, json={"experiment": True})
         self.report.left_out += await backend.in_thread(self._source.left_out)
         return self.report

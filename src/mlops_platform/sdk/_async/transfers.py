@@ -1,6 +1,7 @@
 """What `platform.tracking` brings in and gives out as a whole."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlops_platform.contracts.tracking import Experiment
@@ -8,6 +9,9 @@ from mlops_platform.sdk._async import backend
 from mlops_platform.sdk._async.client import AsyncServiceClient
 from mlops_platform.sdk._async.transfer import AsyncExperimentExport, AsyncExperimentImport
 from mlops_platform.sdk.archive.source import ArchiveSource
+from mlops_platform.sdk.mlflow.opening import chosen_experiments, counted, open_store
+from mlops_platform.sdk.mlflow.source import MlflowSource
+from mlops_platform.sdk.settings import ClientSettings
 from mlops_platform.sdk.transfer import ImportReport, Source
 
 
@@ -15,6 +19,7 @@ class AsyncTransfers(ABC):
     """The part of `platform.tracking` that moves experiments from place to place."""
 
     _client: AsyncServiceClient
+    _settings: ClientSettings
 
     @abstractmethod
     async def experiment(self, name_or_id: str) -> Experiment: ...
@@ -37,6 +42,30 @@ class AsyncTransfers(ABC):
         source = await backend.in_thread(ArchiveSource, Path(file))
         await backend.in_thread(source.check)
         return await self.bring(source, name=name)
+
+    async def import_mlflow(
+        self,
+        source: Path | str,
+        *,
+        experiments: Sequence[str] = (),
+        name: str | None = None,
+        artifacts: Path | str | None = None,
+        dry_run: bool = False,
+    ) -> Sequence[ImportReport]:
+        """Bring experiments of MLflow in: from a server (`http://...`), an `mlruns` folder, or a file `mlflow.db`.
+
+        All of them, or those of these names or ids; a report for each. Doing it again brings what is new. What cannot be
+        read or kept is named in `left_out`. `artifacts` is the folder in which the files of a database lie. With `dry_run`
+        nothing is sent, and the report says how many runs and models there are.
+        """
+        store = await backend.in_thread(open_store, source, self._settings, artifacts)
+        chosen = await backend.in_thread(chosen_experiments, store, experiments, name)
+        reports = []
+        for experiment in chosen:
+            found = MlflowSource(store, experiment)
+            store.left_out.clear()
+            reports.append(await backend.in_thread(counted, found) if dry_run else await self.bring(found, name=name))
+        return reports
 
     async def bring(self, source: Source, *, name: str | None = None) -> ImportReport:
         """Bring an experiment in from wherever it is."""

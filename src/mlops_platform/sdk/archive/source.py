@@ -69,6 +69,10 @@ class ArchiveSource(Source):
             raise ArchiveError(f"{layout.EXPERIMENT} holds no experiment.")
         return found
 
+    def aim(self, experiment_id: str) -> None:
+        # Everything in an archive has its id.
+        return
+
     def models(self) -> Iterator[SourceModel]:
         metrics = self._cursor("model_metrics", "model_id")
         for row in self._rows("models", "id"):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlops_platform.contracts.tracking import RunStatus
+from mlops_platform.contracts.tracking_archives import MAX_MODEL_METRICS
 from mlops_platform.sdk.content import content_type_of
 from mlops_platform.sdk.mlflow.store import Fields, MlflowStore, Point, StoredFile
 from mlops_platform.sdk.transfer import Record, Source, SourceFile, SourceModel, SourceRun
@@ -40,7 +41,7 @@ class MlflowSource(Source):
         self._experiment = experiment
         self._id = str(experiment["experiment_id"])
         self._salt = ""
-        self._run_ids: dict[str, str] = {}
+        self._run_ids: dict[str, str | None] = {}
         self._model_ids: dict[str, str] = {}
         self._read_runs: dict[str, Fields] = {}
         self._read_models: dict[str, Fields] = {}
@@ -120,7 +121,7 @@ class MlflowSource(Source):
         tags = self._tags(data.get("tags"), f"run {source_id}")
         name = str(info.get("run_name") or tags.get(_NAME) or f"run-{source_id[:8]}")[:500]
         tags.pop(_NAME, None)
-        notes, parent = tags.pop(_NOTE, None), self._run_ids.get(tags.get(_PARENT, ""))
+        notes, parent = tags.pop(_NOTE, None), self._run_id(tags.get(_PARENT))
         if parent is not None:
             tags.pop(_PARENT)
         status = _RUN_STATUS.get(str(info.get("status")), str(info.get("status")))
@@ -148,6 +149,16 @@ class MlflowSource(Source):
         }
         self._run_ids[source_id] = run_id
         return SourceRun(record, datasets, has_ended=status in _FINAL)
+
+    def _run_id(self, source_id: Any) -> str | None:
+        """Our id of a run of the experiment."""
+        if not source_id:
+            return None
+        if source_id not in self._run_ids:
+            started = self._store.started(self._id, str(source_id))
+            made = None if started is None else made_id(_ms(started, self._made()), "run", self._salt, str(source_id))
+            self._run_ids[source_id] = made
+        return self._run_ids[source_id]
 
     def _ended(self, info: Fields, started: int, source_id: str) -> int | None:
         ended = _ms(info.get("end_time"), -1)
@@ -205,7 +216,7 @@ class MlflowSource(Source):
         return list(inputs.values()), list(datasets.values())
 
     def _ties(self, run: Fields) -> list[Record]:
-        ties = []
+        ties: list[Record] = []
         for direction, part, name in (("input", "inputs", "model_inputs"), ("output", "outputs", "model_outputs")):
             for tie in (run.get(part) or {}).get(name) or ():
                 model_id = self._model_ids.get(str(tie.get("model_id")))
@@ -225,6 +236,8 @@ class MlflowSource(Source):
             "name": str(info.get("name") or source_id)[:500],
             "status": _MODEL_STATUS.get(str(info.get("status")), "PENDING"),
             "model_type": info.get("model_type") or None,
+            "source_run_id": self._run_id(info.get("source_run_id")),
+            "metrics": self._model_metrics(data.get("metrics"), source_id),
             "params": dict(_pairs(data.get("params"))),
             "tags": {**dict(_pairs(info.get("tags"))), "mlops.imported.model_id": source_id},
             "created_by": "mlflow",
@@ -232,6 +245,27 @@ class MlflowSource(Source):
             "updated_at": _time(updated),
             "deleted_at": _time(updated) if info.get("lifecycle_stage") == "deleted" else None,
         }
+
+    def _model_metrics(self, given: Any, source_id: str) -> list[Record]:
+        found: dict[tuple[Any, ...], Record] = {}
+        for it in given or ():
+            run_id, key = self._run_id(it.get("run_id")), str(it.get("key"))
+            if run_id is None or not _is_key(key) or it.get("value") is None:
+                self._left_out.append(f"model {source_id}: a point of {key[:100]!r}")
+                continue
+            point = {
+                "run_id": run_id,
+                "key": key,
+                "step": int(it.get("step") or 0),
+                "timestamp": _time(_ms(it.get("timestamp"))),
+                "value": float(it["value"]),
+                "dataset_name": it.get("dataset_name") or None,
+                "dataset_digest": it.get("dataset_digest") or None,
+            }
+            found[tuple(point.values())[:5]] = point
+        if len(found) > MAX_MODEL_METRICS:
+            self._left_out.append(f"model {source_id}: {len(found) - MAX_MODEL_METRICS} points")
+        return list(found.values())[:MAX_MODEL_METRICS]
 
     def _metric_keys(self, run: Fields) -> list[str]:
         keys = [key for key, _ in _pairs((run.get("data") or {}).get("metrics"))]
@@ -273,7 +307,8 @@ class _Columns:
             "run_ids": list(self._runs),
             "keys": [{"name": key} for key in self._keys],
         }
-        self.__init__()  # type: ignore[misc]  # begins anew
+        self._runs, self._keys = {}, {}
+        self._columns = {name: [] for name in self._columns}
         return taken
 
 

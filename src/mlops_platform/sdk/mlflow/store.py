@@ -34,6 +34,10 @@ class MlflowStore(ABC):
         """The runs of one, deleted ones too, the earliest first: `info`, `data`, `inputs`, `outputs`."""
 
     @abstractmethod
+    def started(self, experiment_id: str, run_id: str) -> int | None:
+        """When a run of the experiment began, in milliseconds; None when it has no such run."""
+
+    @abstractmethod
     def history(self, run: Fields, key: str) -> Iterator[Point]:
         """Every point of a metric."""
 
