@@ -59,13 +59,15 @@ class AsyncTransfers(ABC):
         nothing is sent, and the report says how many runs and models there are.
         """
         store = await backend.in_thread(open_store, source, self._settings, artifacts)
-        chosen = await backend.in_thread(chosen_experiments, store, experiments, name)
-        reports = []
-        for experiment in chosen:
-            found = MlflowSource(store, experiment)
-            store.left_out.clear()
-            reports.append(await backend.in_thread(counted, found) if dry_run else await self.bring(found, name=name))
-        return reports
+        try:
+            reports = []
+            for experiment in await backend.in_thread(chosen_experiments, store, experiments, name):
+                found = MlflowSource(store, experiment)
+                reports.append(await backend.in_thread(counted, found) if dry_run else await self.bring(found, name=name))
+                store.left_out.clear()
+            return reports
+        finally:
+            await backend.in_thread(store.close)
 
     async def bring(self, source: Source, *, name: str | None = None) -> ImportReport:
         """Bring an experiment in from wherever it is."""

@@ -60,13 +60,15 @@ class Transfers(ABC):
         nothing is sent, and the report says how many runs and models there are.
         """
         store = backend.in_thread(open_store, source, self._settings, artifacts)
-        chosen = backend.in_thread(chosen_experiments, store, experiments, name)
-        reports = []
-        for experiment in chosen:
-            found = MlflowSource(store, experiment)
-            store.left_out.clear()
-            reports.append(backend.in_thread(counted, found) if dry_run else self.bring(found, name=name))
-        return reports
+        try:
+            reports = []
+            for experiment in backend.in_thread(chosen_experiments, store, experiments, name):
+                found = MlflowSource(store, experiment)
+                reports.append(backend.in_thread(counted, found) if dry_run else self.bring(found, name=name))
+                store.left_out.clear()
+            return reports
+        finally:
+            backend.in_thread(store.close)
 
     def bring(self, source: Source, *, name: str | None = None) -> ImportReport:
         """Bring an experiment in from wherever it is."""

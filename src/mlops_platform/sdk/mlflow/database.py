@@ -84,6 +84,10 @@ class DatabaseStore(MlflowStore):
         info = model["info"]
         yield from self._files(str(info.get("artifact_location") or ""), f"model {info['model_id']}")
 
+    def close(self) -> None:
+        # Nothing stays open between two questions.
+        return
+
     def _files(self, uri: str, what: str) -> Iterator[StoredFile]:
         folder = self._folder(uri)
         if folder is None:

@@ -99,6 +99,10 @@ class FolderStore(MlflowStore):
         info = model["info"]
         yield from self._files(model, f"model {info['model_id']}", str(info.get("artifact_location") or ""))
 
+    def close(self) -> None:
+        # Nothing stays open between two questions.
+        return
+
     def _files(self, owner: Fields, what: str, uri: str) -> Iterator[StoredFile]:
         folder = owner["place"] / "artifacts"
         # A folder that was moved still has its files with it, whatever it says of where they lay.

@@ -83,6 +83,9 @@ class RestStore(MlflowStore):
         for path, size in self._tree(listing, {}, "artifact_directory_path", f"model {info['model_id']}"):
             yield self._file(str(info.get("artifact_uri") or ""), path, size, aside, {"artifact_file_path": path})
 
+    def close(self) -> None:
+        self._http.close()
+
     def _tree(
         self, listing: str, query: Mapping[str, str], folder_name: str, what: str
     ) -> Iterator[tuple[str, int | None]]:
@@ -172,6 +175,9 @@ class _Http:
             limits=httpx2.Limits(max_connections=8),
             trust_env=not is_loopback(url),
         )
+
+    def close(self) -> None:
+        self._client.close()
 
     def send(
         self,

@@ -52,3 +52,7 @@ class MlflowStore(ABC):
     @abstractmethod
     def model_files(self, model: Fields) -> Iterator[StoredFile]:
         """The files of a logged model."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is open."""

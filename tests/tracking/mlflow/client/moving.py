@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import mlflow  # type: ignore[import-not-found]
+import pandas as pd  # type: ignore[import-not-found,unused-ignore]
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 
@@ -18,8 +19,6 @@ ORIGIN = "mlops.imported.run_id"
 def fill():
     experiment_id = client.create_experiment(NAME, tags={"team": "vision", "mlflow.note.content": "Why *this*?"})
     mlflow.set_experiment(experiment_id=experiment_id)
-    import pandas as pd
-
     frame = pd.DataFrame({"x": [1.0, 2.0], "y": ["a", "b: 'c'\n- d"]})
     with mlflow.start_run(run_name="parent", description="what it is") as parent:
         mlflow.log_params({"lr": "1e-3", "layers": "[64, 32]", "n": 3, "text": "ä: {b}", "long": "x" * 500})
@@ -100,8 +99,10 @@ def told(run, names):
         "history": history,
         "files": dict(sorted(files(run_id))) if run.info.lifecycle_stage == "active" else {},
         "datasets": [
-            [it.dataset.name, it.dataset.digest, it.dataset.schema, it.dataset.profile, it.dataset.source]
-            + [sorted((tag.key, tag.value) for tag in it.tags)]
+            [
+                *(it.dataset.name, it.dataset.digest, it.dataset.schema, it.dataset.profile, it.dataset.source),
+                sorted((tag.key, tag.value) for tag in it.tags),
+            ]
             for it in run.inputs.dataset_inputs
         ],
         "outputs": [it.step for it in run.outputs.model_outputs],
