@@ -12,11 +12,9 @@ from mlops_platform.contracts.common import Answer, AnyFloat, Contract, Id, Inte
 from mlops_platform.contracts.tracking import (
     ClientRunId,
     ExperimentName,
-    HeartbeatSeconds,
     MetricKey,
     ModelDirection,
     RetentionDays,
-    RunName,
     RunStatus,
 )
 from mlops_platform.contracts.tracking_metrics import MetricContext, MetricGoal
@@ -28,13 +26,15 @@ MAX_MODEL_METRICS = 20_000
 EXPORTED_POINTS = 10_000
 """How many points one page of an export holds."""
 
+# Wider than what may be logged: whatever was kept once, and however it came there, can leave.
+KeptText = Annotated[Text, Field(max_length=10_000)]
 LongText = Annotated[Text, Field(max_length=1_000_000)]
 Sha256 = Annotated[
     str, Field(pattern=r"^[0-9a-f]{64}$", examples=["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"])
 ]
 Microseconds = Annotated[int, Field(ge=0, le=253_402_300_799_999_999, examples=[1_790_000_000_000_000])]
 ArchivedTags = Annotated[
-    dict[Label, Annotated[Text, Field(max_length=100_000)]], Field(max_length=10_000, examples=[{"team": "vision"}])
+    dict[Label, Annotated[Text, Field(max_length=100_000)]], Field(max_length=100_000, examples=[{"team": "vision"}])
 ]
 
 
@@ -89,8 +89,8 @@ class ArchivedComment(Contract):
     """A comment, with its author's name."""
 
     id: ClientRunId
-    author: Label
-    text: Annotated[Text, Field(min_length=1, max_length=20_000)]
+    author: KeptText
+    text: Annotated[Text, Field(min_length=1, max_length=100_000)]
     created_at: Timestamp
     edited_at: Timestamp | None = None
 
@@ -99,25 +99,25 @@ class ArchivedRun(Contract):
     """A run with all that is not points and files. `points` and `artifacts` say how many of those there are."""
 
     id: ClientRunId
-    run_name: RunName
+    run_name: Annotated[KeptText, Field(min_length=1)]
     status: RunStatus
-    status_reason: Annotated[Text, Field(max_length=10_000)] | None = None
-    user: Label | None = None
-    created_by: Label
+    status_reason: KeptText | None = None
+    user: KeptText | None = None
+    created_by: KeptText
     start_time: Timestamp | None = None
     end_time: Timestamp | None = None
     created_at: Timestamp
     updated_at: Timestamp
     deleted_at: Timestamp | None = None
     parent_run_id: Id | None = None
-    group: Label | None = None
+    group: KeptText | None = None
     notes: LongText | None = None
-    heartbeat_seconds: HeartbeatSeconds | None = None
-    params: Annotated[list[ArchivedParam], Field(max_length=10_000)] = Field(default_factory=list)
+    heartbeat_seconds: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    params: Annotated[list[ArchivedParam], Field(max_length=100_000)] = Field(default_factory=list)
     tags: ArchivedTags = Field(default_factory=dict)
-    inputs: Annotated[list[ArchivedInput], Field(max_length=10_000)] = Field(default_factory=list)
-    models: Annotated[list[ArchivedTie], Field(max_length=10_000)] = Field(default_factory=list)
-    comments: Annotated[list[ArchivedComment], Field(max_length=10_000)] = Field(default_factory=list)
+    inputs: Annotated[list[ArchivedInput], Field(max_length=100_000)] = Field(default_factory=list)
+    models: Annotated[list[ArchivedTie], Field(max_length=100_000)] = Field(default_factory=list)
+    comments: Annotated[list[ArchivedComment], Field(max_length=100_000)] = Field(default_factory=list)
     points: Annotated[int, Field(ge=0)] | None = None
     artifacts: Annotated[int, Field(ge=0)] | None = None
 
@@ -139,7 +139,7 @@ class ArchivedView(Contract):
     order_by: Annotated[list[Text], Field(max_length=100)] = Field(default_factory=list)
     columns: Annotated[list[Text], Field(max_length=1000)] = Field(default_factory=list)
     charts: Annotated[list[JsonValue], Field(max_length=100)] = Field(default_factory=list)
-    created_by: Label
+    created_by: KeptText
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -153,9 +153,9 @@ class ArchivedExperiment(Contract):
     description: LongText | None = None
     artifact_location: Annotated[Text, Field(max_length=10_000)] | None = None
     tags: ArchivedTags = Field(default_factory=dict)
-    owner: Label | None = None
+    owner: KeptText | None = None
     retention_days: RetentionDays | None = None
-    created_by: Label
+    created_by: KeptText
     created_at: Timestamp
     updated_at: Timestamp
     deleted_at: Timestamp | None = None
@@ -189,13 +189,13 @@ class ArchivedModel(Contract):
     """A logged model without its files."""
 
     id: ClientRunId
-    name: Annotated[Text, Field(min_length=1, max_length=500)]
+    name: KeptText
     status: ArchivedModelStatus
-    model_type: Annotated[Text, Field(max_length=500)] | None = None
+    model_type: KeptText | None = None
     source_run_id: Id | None = None
     params: ArchivedTags = Field(default_factory=dict)
     tags: ArchivedTags = Field(default_factory=dict)
-    created_by: Label
+    created_by: KeptText
     created_at: Timestamp
     updated_at: Timestamp
     deleted_at: Timestamp | None = None

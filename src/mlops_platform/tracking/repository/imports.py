@@ -51,9 +51,9 @@ class ImportRepository(ArchiveReader):
         self._session: WriteSession = session
 
     async def add_experiment(self, values: Mapping[str, Any]) -> bool:
-        """Insert; False when the id is somebody's. A name or number that is taken is the caller's to have asked."""
+        """Insert; False when its id, name or number is taken, also by one that was being made at this moment."""
         statement = upsert(experiments).values({**values, "project_id": self._principal.project})
-        added = statement.on_conflict_do_nothing(index_elements=["id"]).returning(experiments.c.id)
+        added = statement.on_conflict_do_nothing().returning(experiments.c.id)
         return bool(await self._session.all(added))
 
     async def has_number(self, number: int) -> bool:

@@ -114,40 +114,40 @@ class Imports:
         return ExperimentImported(id=experiment_id, outcome=outcome, differs=differs, name=row.name)
 
     async def _made(self, given: ArchivedExperiment, name: str) -> ExperimentImported:
-        if await self._experiments.named_live(name):
-            raise ExperimentNameTaken(
-                f"An experiment named {name!r} exists in this project, and it is not the one that is brought in.",
-                hint="Import it under another name, or rename that one.",
-            )
-        now = self._work.clock.now()
-        number = given.number
-        if number is not None and await self._imports.has_number(number):
-            number = None
-        values = {
-            "name": name,
-            "number": number,
-            **given.model_dump(include=_KEPT),
-            "tags": dict(given.tags),
-        }
-        experiment_id = given.id
-        if not await self._imports.add_experiment({**values, "id": experiment_id}):
-            # The id is another project's, about which nothing is said.
-            experiment_id = new_id()
-            await self._imports.add_experiment({**values, "id": experiment_id})
-        await self._imports.add(
-            "goals",
-            [{**it.model_dump(mode="python"), "goal": it.goal.value, "experiment_id": experiment_id} for it in given.goals],
+        """Make it, with its id and number where they are free; or find who made it at the same moment."""
+        number = given.number if given.number is not None and not await self._imports.has_number(given.number) else None
+        values = {"name": name, **given.model_dump(include=_KEPT), "tags": dict(given.tags)}
+        # An id that is taken and not found here is another project's, about which nothing is said.
+        for experiment_id, its_number in ((given.id, number), (given.id, None), (new_id(), None)):
+            if await self._imports.add_experiment({**values, "id": experiment_id, "number": its_number}):
+                return await self._begun(given, name, experiment_id, its_number)
+            known = await self._imports.imported_experiment(given.id, name)
+            if known is not None:
+                return await self._known(given, known.id, name)
+            if await self._experiments.named_live(name):
+                break
+        raise ExperimentNameTaken(
+            f"An experiment named {name!r} exists in this project, and it is not the one that is brought in.",
+            hint="Import it under another name, or rename that one.",
         )
-        await self._imports.add("views", [{**it.model_dump(), "experiment_id": experiment_id} for it in given.views])
+
+    async def _begun(
+        self, given: ArchivedExperiment, name: str, experiment_id: str, number: int | None
+    ) -> ExperimentImported:
+        whose = {"experiment_id": experiment_id}
+        await self._imports.add("goals", [{**it.model_dump(), "goal": it.goal.value, **whose} for it in given.goals])
+        await self._imports.add("views", [{**it.model_dump(), **whose} for it in given.views])
         record = given.model_dump(mode="json")
         left = {field: record[field] for field in ("deleted_at", "archived_at", "baseline_run_id", "updated_at")}
+        now = self._work.clock.now()
         await self._imports.mark(self.marked("experiment", experiment_id, given.id, record, left, now))
         resource = self._work.urn("experiment", experiment_id)
         facts = {"experiment_id": experiment_id, "name": name, "source_id": given.id}
         await self._work.audit("experiment.imported", resource, after=record, detail=facts)
         await self._work.emit("experiment.imported", resource, facts)
         left_out = ["number"] if given.number is not None and number is None else []
-        return ExperimentImported(id=experiment_id, outcome=ImportOutcome.CREATED, left_out=left_out, name=name)
+        outcome = ImportOutcome.CREATED
+        return ExperimentImported(id=experiment_id, outcome=outcome, left_out=left_out, name=name)
 
     async def _model(self, experiment_id: str, given: ArchivedModel) -> Imported:
         record = given.model_dump(mode="json")
