@@ -12,6 +12,7 @@ from mlops_platform.core.http.app import routes_of
 from mlops_platform.core.identity import PrincipalKind, Role
 from mlops_platform.tracking.app import SERVICE as TRACKING
 from tests.conftest import Caller, Platform
+from tests.factories.archives import NO_POINTS, a_model, a_record
 from tests.factories.tracking import a_run, an_experiment
 
 SERVICE = "experiment-tracking"
@@ -75,6 +76,15 @@ _ON_EXPERIMENT: dict[tuple[str, str], Any] = {
     ("GET", "/metric-goals"): None,
     ("PUT", "/metrics/{key}/goal"): {"goal": "minimize"},
     ("DELETE", "/metrics/{key}/goal"): None,
+    ("GET", "/export"): None,
+    ("GET", "/export/runs"): None,
+    ("GET", "/export/models"): None,
+    ("GET", "/export/artifacts"): None,
+    ("GET", "/export/points"): None,
+    ("POST", "/import/runs"): {"runs": [a_record()]},
+    ("POST", "/import/models"): {"models": [a_model()]},
+    ("POST", "/import/points"): NO_POINTS,
+    ("POST", "/import/finish"): {"experiment": True},
 }
 ROUTES = {(method, form + suffix): body for form in (RUN, LONG) for (method, suffix), body in _ON_RUN.items()}
 ROUTES |= {(method, EXPERIMENT + suffix): body for (method, suffix), body in _ON_EXPERIMENT.items()}
@@ -85,8 +95,13 @@ NAMELESS = {
     ("GET", "/api/runs"),
     ("POST", "/api/runs/search"),
     ("POST", "/api/runs/bulk"),
+    ("POST", "/api/experiments/import"),
 }
-QUERIES = {"/metric-points": "?key=loss"}
+QUERIES = {
+    "/metric-points": "?key=loss",
+    "/export/points": "?run_id=" + "1" * 32,
+    "/export/artifacts": "?owner_id=" + "1" * 32,
+}
 
 
 class Hidden:

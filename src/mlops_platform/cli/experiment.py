@@ -1,10 +1,14 @@
 """`mlops experiment`: experiments of Experiment Tracking."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops_platform.cli.console import Printer, command, confirm, connect, noun, texts
+from mlops_platform.cli.console import ExitCode, Printer, command, confirm, connect, noun, texts
+
+if TYPE_CHECKING:
+    from mlops_platform.sdk.transfer import ImportReport
 
 app = noun("Experiments: what runs belong to.")
 
@@ -93,3 +97,42 @@ def purge(
     """Say what removing an experiment for ever would remove, or remove it."""
     with connect() as platform:
         out.one(platform.tracking.purge_experiment(experiment_id, confirm=confirm_name), name="experiment_id")
+
+
+@command(app, "export", examples=["mlops experiment export churn churn.zip"])
+def export(
+    out: Printer,
+    experiment: Experiment,
+    file: Annotated[Path, typer.Argument(help="The file to write; one that is there is replaced.", show_default=False)],
+) -> None:
+    """Write an experiment with its runs, points and artifacts to one file."""
+    with connect() as platform:
+        target = platform.tracking.export_experiment(experiment, file)
+    out.one({"file": str(target), "bytes": target.stat().st_size}, name="file")
+
+
+@command(
+    app, "import", examples=["mlops experiment import churn.zip", "mlops experiment import churn.zip --name 'old churn'"]
+)
+def import_(
+    out: Printer,
+    file: Annotated[Path, typer.Argument(help="What 'mlops experiment export' wrote.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="Another name for the experiment.")] = None,
+) -> None:
+    """Bring an exported experiment in, ids kept. Doing it again changes nothing, and goes on with what broke off.
+
+    Ends with 1 when something is there with other content: that stays as it is, and is named.
+    """
+    with connect() as platform:
+        told(out, platform.tracking.import_experiment(file, name=name))
+
+
+def told(out: Printer, report: "ImportReport") -> None:
+    """Print what an import did; the exit code says whether it is whole."""
+    out.one(report.summary(), name="experiment_id")
+    for line in report.conflicts:
+        out.say(f"There with other content, and left as it is: {line}")
+    for line in report.left_out:
+        out.say(f"Left out: {line}")
+    if not report.is_whole:
+        raise typer.Exit(ExitCode.ERROR)

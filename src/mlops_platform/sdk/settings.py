@@ -4,6 +4,7 @@ For each value: what the caller says, else the environment, else what `mlops up`
 (`client.json` with the addresses, `secrets/api_key` with the first key), else the default ports on this machine.
 """
 
+import base64
 import json
 import os
 from collections.abc import Mapping
@@ -137,6 +138,18 @@ def load_client_settings(
         system_metrics=_switch(env, "MLOPS_SYSTEM_METRICS", default=False),
         heartbeat_seconds=_interval(env, "MLOPS_HEARTBEAT_SECONDS", 60.0, most=LONGEST_HEARTBEAT_SECONDS),
     )
+
+
+def mlflow_authorization(environ: Mapping[str, str] | None = None) -> str | None:
+    """The header for a server of MLflow, of the variables that MLflow's own client reads."""
+    env = os.environ if environ is None else environ
+    token, user = env.get("MLFLOW_TRACKING_TOKEN"), env.get("MLFLOW_TRACKING_USERNAME")
+    if token:
+        return f"Bearer {token}"
+    if user:
+        pair = f"{user}:{env.get('MLFLOW_TRACKING_PASSWORD', '')}"
+        return f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return None
 
 
 def is_loopback(url: str) -> bool:

@@ -5,11 +5,13 @@ from contextlib import AbstractAsyncContextManager
 from mlops_platform.core.http.service import Service
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.endpoints import (
+    archives,
     artifacts,
     collaboration,
     compare,
     experiments,
     folders,
+    imports,
     inputs,
     metric_edits,
     metrics,
@@ -73,6 +75,8 @@ SERVICE = Service(
         uploads.router,
         previews.router,
         inputs.router,
+        archives.router,
+        imports.router,
         *_MLFLOW,
     ),
     duties=DUTIES,

@@ -277,6 +277,38 @@ class NotAnImage(InvalidInput):
     title = "Not an image"
 
 
+class ModelTooLarge(ContentTooLarge):
+    """More points speak of a logged model than one answer holds."""
+
+    code = "model_too_large"
+    title = "The logged model is too large to export"
+
+    @classmethod
+    def of(cls, model_id: str, limit: int) -> "ModelTooLarge":
+        return cls(f"More than {limit} metric points speak of the logged model 'm-{model_id}'.")
+
+
+class ImportIdTaken(Conflict):
+    """The id of an experiment that is brought in is still that of one that is being removed."""
+
+    code = "import_id_taken"
+    title = "Still being removed"
+
+    @classmethod
+    def of(cls, experiment_id: str) -> "ImportIdTaken":
+        return cls(
+            f"The experiment {experiment_id!r} was purged, and its runs are still being removed.",
+            hint="Import it again in a minute.",
+        )
+
+
+class ImportIncomplete(Conflict):
+    """Something that is to be finished lacks points or files, or is under no import."""
+
+    code = "import_incomplete"
+    title = "The import is not complete"
+
+
 class MlflowInvalid(PlatformError):
     """On MLflow's wire: a value that cannot be, in MLflow's words."""
 

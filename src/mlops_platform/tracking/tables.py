@@ -431,3 +431,21 @@ uploads = Table(
     created_column(),
     Index("uploads_created_idx", "created_at"),
 )
+
+# What was brought in from elsewhere, and by which content it is known again. No foreign key: it is of three kinds.
+# `left` is what its end still has to do, such as hiding a run that was deleted where it came from.
+imports = Table(
+    "imports",
+    METADATA,
+    project_column(),
+    Column("kind", Text, nullable=False),
+    Column("target_id", HexId, nullable=False),
+    Column("source_id", HexId, nullable=False),
+    Column("digest", Text, nullable=False),
+    json_column("left"),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    CheckConstraint("kind IN ('experiment', 'run', 'model')", name="kind"),
+    PrimaryKeyConstraint("target_id", "kind"),
+    Index("imports_source_idx", "project_id", "kind", "source_id"),
+)

@@ -64,6 +64,11 @@ class ExperimentReader:
         newest = (experiments.c.deleted_at.desc().nulls_first(), experiments.c.id.desc())
         return await self._session.first(statement.where(readable(self._principal)).order_by(*newest).limit(1))
 
+    async def named_live(self, name: str) -> bool:
+        """Whether a live experiment has the name, one that the principal may not read too."""
+        statement = visible_to(self._principal, experiments).where(experiments.c.name == name)
+        return await self._session.first(statement.where(experiments.c.deleted_at.is_(None))) is not None
+
     async def of_numbers(self, numbers: Sequence[int]) -> Sequence[Record]:
         """Those of these that there are, deleted or not."""
         statement = visible_to(self._principal, experiments).where(experiments.c.number.in_(numbers))

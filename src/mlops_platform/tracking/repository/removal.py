@@ -20,6 +20,7 @@ from mlops_platform.tracking.repository.transfer import MOVED, Transfer, remembe
 from mlops_platform.tracking.tables import (
     METADATA,
     experiments,
+    imports,
     logged_model_artifacts,
     logged_model_metrics,
     logged_models,
@@ -70,6 +71,7 @@ class Removal:
         hollow = in_project(self._principal, logged_models) & logged_models.c.source_run_id.in_(run_ids)
         hollow &= logged_models.c.tags.has_key(ARTIFACT_PATH) & ~has_files
         await self._session.execute(delete(logged_models).where(hollow))
+        await self._forget_imports("run", run_ids)
         summaries = in_project(self._principal, run_metrics) & run_metrics.c.run_id.in_(run_ids)
         await self._session.execute(delete(run_metrics).where(summaries))
         await self._session.execute(delete(runs).where(in_project(self._principal, runs), runs.c.id.in_(run_ids)))
@@ -83,11 +85,18 @@ class Removal:
             select(logged_models.c.id).where(its)
         )
         gone = await self._session.all(delete(logged_model_artifacts).where(files).returning(*logged_model_artifacts.c))
+        models = await self._session.all(select(logged_models.c.id).where(its))
+        await self._forget_imports("model", [row.id for row in models])
+        await self._forget_imports("experiment", [experiment_id])
         for table, column in _referring(experiments):
             await self._session.execute(delete(table).where(in_project(self._principal, table), column == experiment_id))
         mine = in_project(self._principal, experiments)
         await self._session.execute(delete(experiments).where(mine, experiments.c.id == experiment_id))
         return [MODELS.holder(row.model_id, row.path) for row in gone]
+
+    async def _forget_imports(self, kind: str, ids: Collection[str]) -> None:
+        mine = in_project(self._principal, imports) & (imports.c.kind == kind) & imports.c.target_id.in_(ids)
+        await self._session.execute(delete(imports).where(mine))
 
 
 async def contents(session: ReadSession, principal: Principal, experiment_id: str) -> Record | None:
