@@ -35,7 +35,6 @@ class SweepMethod(StrEnum):
     RANDOM = "random"
     TPE = "tpe"
     QMC = "qmc"
-    CMAES = "cmaes"
 
 
 class ParamType(StrEnum):
@@ -304,5 +303,3 @@ class SweepImportance(Answer):
     metric: str
     trials: int
     importances: dict[str, float]
-
-

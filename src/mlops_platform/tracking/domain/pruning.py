@@ -32,12 +32,12 @@ class Reported:
 class Decision:
     """Whether to give up, and why."""
 
-    should_prune: bool
     reason: str
+    should_prune: bool = False
 
 
 def is_judged(pruner: Pruner, reported: Reported) -> bool:
-    """Whether `percentile` looks at this step at all: the first one that was reported in each interval after the warm-up."""
+    """Whether `percentile` looks at this step: the first that was reported in each interval after the warm-up."""
     if reported.step < pruner.warmup_steps:
         return False
     since = (reported.step - pruner.warmup_steps) // pruner.interval_steps * pruner.interval_steps + pruner.warmup_steps
@@ -49,17 +49,19 @@ def by_percentile(
 ) -> Decision:
     """Give up when the best value so far is worse than the percentile of `others`: complete trials, at the same step."""
     if complete == 0 or complete < pruner.startup_trials:
-        return Decision(False, f"{complete} of {max(pruner.startup_trials, 1)} trials are complete.")
+        return Decision(f"{complete} of {max(pruner.startup_trials, 1)} trials are complete.")
     if reported.best is None:
-        return Decision(True, "Everything that it reported is NaN.")
+        return Decision("Everything that it reported is NaN.", should_prune=True)
     known = sorted(value for value in others if not math.isnan(value))
     if len(others) < pruner.least_trials or not known:
-        return Decision(False, f"{len(others)} complete trials reported step {reported.step}.")
+        return Decision(f"{len(others)} complete trials reported step {reported.step}.")
     share = 50.0 if pruner.kind is PrunerKind.MEDIAN else pruner.percentile
     bar = _percentile(known, share if goal is MetricGoal.MINIMIZE else 100.0 - share)
     is_worse = reported.best > bar if goal is MetricGoal.MINIMIZE else reported.best < bar
-    said = f"Its best value {reported.best:g} against {bar:g}, percentile {share:g} of {len(known)} at step {reported.step}."
-    return Decision(is_worse, said)
+    said = (
+        f"Its best value {reported.best:g} against {bar:g}, percentile {share:g} of {len(known)} at step {reported.step}."
+    )
+    return Decision(said, should_prune=is_worse)
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
@@ -115,9 +117,11 @@ def rung_steps(pruner: Pruner, bracket: int, step: int, since: int | None) -> li
 def by_rung(pruner: Pruner, goal: MetricGoal, value: float, rung_step: int, competing: Sequence[float]) -> Decision:
     """Give up unless the value is among the best `1/reduction_factor` of all that reached the rung; itself included."""
     if math.isnan(value):
-        return Decision(True, f"Its value at step {rung_step} is NaN.")
+        return Decision(f"Its value at step {rung_step} is NaN.", should_prune=True)
     ordered = sorted((each for each in competing if not math.isnan(each)), reverse=goal is MetricGoal.MAXIMIZE)
     # Nobody is suspended: of the first few the best one goes on.
     bar = ordered[max(len(ordered) // pruner.reduction_factor - 1, 0)]
     is_worse = value > bar if goal is MetricGoal.MINIMIZE else value < bar
-    return Decision(is_worse, f"Its value {value:g} against {bar:g}, the bar of {len(ordered)} at step {rung_step}.")
+    return Decision(
+        f"Its value {value:g} against {bar:g}, the bar of {len(ordered)} at step {rung_step}.", should_prune=is_worse
+    )

@@ -329,9 +329,7 @@ def _check_condition(dimension: Dimension, condition: Condition, found: Mapping[
     else:
         impossible = frozenset(code for code in condition.codes if not _lies_in(parent, value_of(code)))
     if impossible:
-        raise _wrong(
-            dimension.name, f"depends on a value that {condition.name!r} never has", value_of(min(impossible))
-        )
+        raise _wrong(dimension.name, f"depends on a value that {condition.name!r} never has", value_of(min(impossible)))
 
 
 def _lies_in(parent: Dimension, value: Any) -> bool:

@@ -16,11 +16,13 @@ from mlops_platform.contracts.tracking_sweeps import (
     TrialState,
 )
 from mlops_platform.core.errors import InvalidInput
+from mlops_platform.tracking.domain.keys import key_parts, read_key
+from mlops_platform.tracking.domain.points import KEY
 from mlops_platform.tracking.domain.spaces import Space
 
 DEFAULT_TRIALS = 100
 MAX_REMEMBERED = 200_000
-REMEMBERING = frozenset({SweepMethod.TPE, SweepMethod.CMAES})
+REMEMBERING = frozenset({SweepMethod.TPE})
 MAX_BEST = 1000
 
 
@@ -54,16 +56,14 @@ def state_of(status: str, outcome: str | None, values: Sequence[float | None]) -
 
 def check_sweep(new: SweepCreate, space: Space) -> None:
     """What of a new sweep does not go together."""
-    names = [objective.metric for objective in new.objectives]
+    names = [read_key(objective.metric, "objectives.metric") for objective in new.objectives]
+    for name in names:
+        if KEY.fullmatch(key_parts(name)[0]) is None:
+            raise InvalidInput.of("objectives.metric", "must have 1 to 250 characters and no control characters", name[:60])
     if len(set(names)) < len(names):
         raise InvalidInput.of("objectives", "name a metric twice", names)
-    several = len(names) > 1
-    if several and new.pruner.kind is not PrunerKind.NONE:
+    if len(names) > 1 and new.pruner.kind is not PrunerKind.NONE:
         raise InvalidInput.of("pruner", "compares values of one objective, and this sweep has several", new.pruner.kind)
-    if several and new.method is SweepMethod.CMAES:
-        raise InvalidInput.of("method", "cmaes searches for one objective; tpe and random do for several", new.method)
-    if new.method is SweepMethod.CMAES and any(dimension.conditions for dimension in space):
-        raise InvalidInput.of("method", "cmaes knows no conditional parameters; tpe and random do", new.method)
     check_limit(new.method, new.max_trials, space)
     _check_pruner(new.pruner)
 
@@ -124,7 +124,9 @@ def best_of(attempts: Sequence[Attempt], objectives: Sequence[Objective]) -> lis
     return front
 
 
-def history(attempts: Sequence[Attempt], objectives: Sequence[Objective], number: int) -> list[tuple[Attempt, float, float]]:
+def history(
+    attempts: Sequence[Attempt], objectives: Sequence[Objective], number: int
+) -> list[tuple[Attempt, float, float]]:
     """Each complete trial with its value, and the best value until then, of one objective."""
     goal = objectives[number].goal
     found: list[tuple[Attempt, float, float]] = []
