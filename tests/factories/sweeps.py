@@ -44,7 +44,7 @@ async def tell(caller: Caller, sweep_id: str, run_id: str, *values: Any, **field
 
 async def worked(caller: Caller, sweep_id: str, loss: Any, *, most: int = 1000) -> list[dict[str, Any]]:
     """Work on the sweep until there is nothing left, or so many trials are done; the trials."""
-    done = []
+    done: list[dict[str, Any]] = []
     while len(done) < most and (trial := (await ask(caller, sweep_id))["trial"]) is not None:
         value = loss(trial["parameters"])
         done.append((await tell(caller, sweep_id, trial["run_id"], value))["trial"])

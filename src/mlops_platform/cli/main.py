@@ -18,6 +18,7 @@ from mlops_platform.cli import (
     reproduction,
     run,
     server,
+    sweep,
 )
 from mlops_platform.cli.demo import command as demo
 
@@ -33,6 +34,7 @@ NOUNS = {
     "model": model.app,
     "experiment": experiment.app,
     "run": run.app,
+    "sweep": sweep.app,
     "feature": feature.app,
     "pipeline": pipeline.app,
     "ab": ab.app,

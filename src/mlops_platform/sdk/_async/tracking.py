@@ -20,6 +20,7 @@ from mlops_platform.sdk._async.listing import AsyncListing
 from mlops_platform.sdk._async.offline import AsyncKeptArtifacts, AsyncOfflineSync, SyncedRun
 from mlops_platform.sdk._async.run_management import AsyncRunManagement
 from mlops_platform.sdk._async.runs import AsyncActiveRun
+from mlops_platform.sdk._async.sweeps import AsyncSweeping
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
 from mlops_platform.sdk.ids import is_id, new_id
@@ -34,7 +35,7 @@ SLOWEST_BYTES_PER_SECOND = 250_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class AsyncTracking(AsyncRunManagement):
+class AsyncTracking(AsyncRunManagement, AsyncSweeping):
     """Experiments and runs.
 
     ```python

@@ -158,6 +158,14 @@ class ActiveRun:
         # One reading of the clock: two would differ by a second now and then, and a run end before it began.
         self._recorder.request("PATCH", self._path, {"status": RunStatus(status).value, "end_time": timestamp_now()})
 
+    def leave(self) -> None:
+        """Record nothing more here, and leave the run as the server has it: it has ended there, or goes on elsewhere."""
+        if self._is_open:
+            self._is_open = False
+            current.leave(self)
+            if self._watch is not None:
+                self._watch.stop()
+
     def watch_system(self, *, interval_seconds: float = 10.0) -> None:
         """Record `system/...` metrics of this machine until the end of the run."""
         if self._watch is None and self._is_open:

@@ -21,6 +21,7 @@ from mlops_platform.sdk._sync.listing import Listing
 from mlops_platform.sdk._sync.offline import KeptArtifacts, OfflineSync, SyncedRun
 from mlops_platform.sdk._sync.run_management import RunManagement
 from mlops_platform.sdk._sync.runs import ActiveRun
+from mlops_platform.sdk._sync.sweeps import Sweeping
 from mlops_platform.sdk.errors import Conflict, NotFound, missing
 from mlops_platform.sdk.files import BlobCache
 from mlops_platform.sdk.ids import is_id, new_id
@@ -35,7 +36,7 @@ SLOWEST_BYTES_PER_SECOND = 250_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Tracking(RunManagement):
+class Tracking(RunManagement, Sweeping):
     """Experiments and runs.
 
     ```python

@@ -72,7 +72,11 @@ def _percentile(ordered: Sequence[float], share: float) -> float:
     """
     place = share / 100 * (len(ordered) - 1)
     low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return low if low == high else low + (high - low) * (place - math.floor(place))
+    if low == high:
+        return low
+    part = place - math.floor(place)
+    # From the nearer end, as numpy does: the same bits, so the same decision.
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
 
 
 def brackets(pruner: Pruner) -> int:

@@ -58,13 +58,22 @@ class Dimension:
         count = self.steps()
         if count > MAX_CELLS:
             return None
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        kind: Callable[[Decimal], float] = int if self.type is ParamType.INT else float
-        return [kind(low + number * step) for number in range(count)]
+        return [self.stepped(number) for number in range(count)]
 
     def steps(self) -> int:
         """How many values a range with a step has."""
         return int((Decimal(str(self.high)) - Decimal(str(self.low))) // Decimal(str(self.step))) + 1
+
+    def stepped(self, number: int) -> float:
+        """The value so many steps above the least: 0.1 and three steps of 0.2 are 0.7, and not nearly."""
+        value = Decimal(str(self.low)) + number * Decimal(str(self.step))
+        return int(value) if self.type is ParamType.INT else float(value)
+
+    def exact(self, value: float) -> float:
+        """The nearest value that it can have, for one that was computed."""
+        if self.step is None:
+            return value
+        return self.stepped(min(max(round((value - self.low) / self.step), 0), self.steps() - 1))
 
     def at(self, place: float) -> Any:
         """The value at a place from 0 to 1 of the range, evenly spread."""
@@ -73,9 +82,7 @@ class Dimension:
         if self.log:
             return self._at_log(place)
         if self.step is not None:
-            number = min(int(place * self.steps()), self.steps() - 1)
-            value = Decimal(str(self.low)) + number * Decimal(str(self.step))
-            return int(value) if self.type is ParamType.INT else float(value)
+            return self.stepped(min(int(place * self.steps()), self.steps() - 1))
         return min(max(self.low * (1 - place) + self.high * place, self.low), self.high)
 
     def _at_log(self, place: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, any_, literal, select, true
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from mlops_platform.contracts.tracking_metrics import MetricGoal
 from mlops_platform.core.auth.visibility import in_project, visible_to
@@ -46,7 +46,7 @@ class Intermediate:
         statement = (
             self._points()
             .where(_among(metric_points.c.run_id, run_ids), metric_points.c.step == step)
-            .distinct(metric_points.c.run_id)
+            .ext(distinct_on(metric_points.c.run_id))
             .order_by(metric_points.c.run_id, metric_points.c.timestamp.desc(), metric_points.c.value.desc())
         )
         return [row.value for row in await self._session.all(statement)]

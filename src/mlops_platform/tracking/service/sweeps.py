@@ -224,8 +224,11 @@ class Sweeps:
                 "trials": trials,
             }
         )
-        choices = {dimension.name: dimension.choices for dimension in space if dimension.choices}
-        return {name: choices[name][value].value if name in choices else value for name, value in answer.items()}
+        by_name = {dimension.name: dimension for dimension in space}
+        return {
+            name: choices[value].value if (choices := by_name[name].choices) else by_name[name].exact(value)
+            for name, value in answer.items()
+        }
 
     async def _log(self, told: SweepTell, objectives: Sequence[Objective]) -> None:
         """Write the values that were told where all values are: among the metrics of the run, after what is there."""
