@@ -75,7 +75,7 @@ def test_revisions_are_named_like_their_files_and_numbered_in_order():
 
 
 def test_a_server_that_starts_loads_nothing_that_it_may_never_need():
-    heavy = ("alembic", "duckdb", "scipy", "sklearn", "pandas", "mlflow")
+    heavy = ("alembic", "duckdb", "scipy", "sklearn", "pandas", "mlflow", "optuna")
     program = f"import sys, mlops_platform.server.embedded\nprint([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

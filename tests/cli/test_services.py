@@ -56,6 +56,41 @@ class TestRuns:
         assert (await mlops("run", "move", ids[1], "kept", "-o", "json")).json["experiment_id"] == copy["experiment_id"]
         assert (await mlops("run", "comment", ids[0], "good, @grace", "-o", "json")).json["mentions"] == ["grace"]
 
+    async def test_sweeps_are_made_of_files_shown_stopped_and_gone_on_with(self, mlops, tmp_path):
+        files = {
+            "sweep.json": json.dumps({"method": "grid", "metric": {"name": "loss"}, "parameters": {"a": [1, 2]}}),
+            "sweep.toml": 'method = "grid"\n[parameters]\na = [1, 2]\n',
+            "sweep.yaml": "method: grid\nmetric: {name: loss}\nparameters: {a: {values: [1, 2]}}\n",
+        }
+        made = []
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+            created = await mlops("sweep", "create", "churn", str(tmp_path / name), "--objective", "loss", "-o", "json")
+            assert (created.json["size"], created.json["parameters"]) == (2, {"a": {"values": [1, 2]}})
+            made.append(created.json["id"])
+        assert (await mlops("sweep", "list", "-e", "churn", "-q")).out.split() == made[::-1]
+        stopped = await mlops("sweep", "stop", made[0], "--reason", "enough", "-o", "json")
+        assert (stopped.json["status"], stopped.json["status_reason"]) == ("KILLED", "enough")
+        assert (await mlops("sweep", "resume", made[0], "--max-trials", "1", "-o", "json")).json["size"] == 1
+        assert (await mlops("sweep", "show", made[0], "-o", "json")).json["status"] == "RUNNING"
+        assert (await mlops("sweep", "best", made[0], "-o", "json")).json == []
+        assert (await mlops("sweep", "trials", made[0], "-o", "json")).json == []
+        assert (await mlops("sweep", "show", "0" * 32)).code == 3
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("a.json", "[1]"),
+            ("a.toml", "= 1"),
+            ("a.yaml", "a: [1"),
+            ("a.yaml", "a: 2026-01-01"),
+            ("a.json", '{"parameters": {"x": {"distribution": "beta"}}}'),
+        ],
+    )
+    async def test_a_file_that_is_no_sweep_is_wrong_usage(self, mlops, tmp_path, name, text):
+        (tmp_path / name).write_text(text)
+        assert (await mlops("sweep", "create", "churn", str(tmp_path / name), "--objective", "loss")).code == 2
+
     async def test_nothing_to_sync_is_no_error(self, mlops):
         assert (await mlops("run", "sync", "-o", "json")).json == {"delivered": 0, "remaining": 0}
 

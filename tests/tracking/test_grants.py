@@ -13,6 +13,7 @@ from mlops_platform.core.identity import PrincipalKind, Role
 from mlops_platform.tracking.app import SERVICE as TRACKING
 from tests.conftest import Caller, Platform
 from tests.factories.archives import NO_POINTS, a_model, a_record
+from tests.factories.sweeps import GRID, LOSS, a_sweep, a_trial
 from tests.factories.tracking import a_run, an_experiment
 
 SERVICE = "experiment-tracking"
@@ -193,6 +194,64 @@ async def test_a_view_of_an_experiment_that_a_grant_does_not_name_is_not_there(p
     for method, body in (("GET", None), ("PATCH", {"name": "mine"}), ("DELETE", None)):
         assert (await limited.http.request(method, url, **({"json": body} if body else {}))).status_code == 404
     assert (await hidden.owner.http.get(url)).json()["name"] == "secret"
+
+
+_ON_SWEEP: dict[tuple[str, str], Any] = {
+    ("GET", ""): None,
+    ("GET", "/trials"): None,
+    ("GET", "/best"): None,
+    ("GET", "/history"): None,
+    ("GET", "/importance"): None,
+    ("GET", "/trials/{run_id}/prune"): None,
+    ("POST", "/ask"): {},
+    ("POST", "/tell"): {"run_id": "TRIAL", "values": [1]},
+    ("POST", "/stop"): {},
+    ("POST", "/resume"): {},
+}
+
+
+def test_every_route_of_sweeps_is_asked_below():
+    prefix = "/api/sweeps/{sweep_id}"
+    served = {
+        (method, route.path.removeprefix(prefix))
+        for route in routes_of(TRACKING)
+        if isinstance(route, APIRoute) and route.path.startswith(prefix)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert served == set(_ON_SWEEP)
+
+
+async def test_a_sweep_of_an_experiment_that_a_grant_does_not_name_is_not_there(platform, hidden):
+    sweep_id = await a_sweep(hidden.owner, hidden.experiment_id)
+    trial = await a_trial(hidden.owner, sweep_id)
+    before = (await hidden.owner.http.get(f"/api/sweeps/{sweep_id}")).json()
+    limited = await platform.caller(SERVICE, Role.ADMIN, project=hidden.owner.project, pattern="red/*")
+    for (method, suffix), body in _ON_SWEEP.items():
+        url = f"/api/sweeps/{sweep_id}{suffix}".format(run_id=trial["run_id"])
+        sent = None if body is None else {key: trial["run_id"] if it == "TRIAL" else it for key, it in body.items()}
+        response = await limited.http.request(method, url, **({} if sent is None else {"json": sent}))
+        assert response.status_code == 404, (method, suffix, response.text)
+    assert (await limited.http.get("/api/sweeps")).json()["items"] == []
+    new = {"experiment_id": hidden.experiment_id, "method": "grid", "parameters": GRID, "objectives": LOSS}
+    assert (await limited.http.post("/api/sweeps", json=new)).status_code == 404
+    assert (await hidden.owner.http.get(f"/api/sweeps/{sweep_id}")).json() == before
+
+
+async def test_who_may_only_read_an_experiment_may_not_work_on_its_sweeps(platform, hidden):
+    sweep_id = await a_sweep(hidden.owner, hidden.experiment_id)
+    trial = await a_trial(hidden.owner, sweep_id)
+    before = (await hidden.owner.http.get(f"/api/sweeps/{sweep_id}")).json()
+    reader = await platform.caller(SERVICE, Role.VIEWER, project=hidden.owner.project)
+    async with platform.runtime.database.write() as session:
+        access = Directory(session, platform.runtime.auth_keys, platform.runtime.clock.now())
+        principal_id = await access.ensure_principal(reader.principal, PrincipalKind.USER)
+        await access.grant(principal_id, hidden.owner.project, Role.ADMIN, pattern="red/*")
+    for (_, suffix), body in _ON_SWEEP.items():
+        if body is not None:
+            sent = {key: trial["run_id"] if it == "TRIAL" else it for key, it in body.items()}
+            response = await reader.http.post(f"/api/sweeps/{sweep_id}{suffix}", json=sent)
+            assert response.status_code == 403, (suffix, response.text)
+    assert (await hidden.owner.http.get(f"/api/sweeps/{sweep_id}")).json() == before
 
 
 async def test_series_leave_out_what_a_grant_does_not_name(platform, hidden):

@@ -21,6 +21,7 @@ from mlops_platform.cli import (
     run,
     run_editing,
     server,
+    sweep,
 )
 from mlops_platform.cli.demo import command as demo
 
@@ -37,6 +38,7 @@ NOUNS = {
     "experiment": experiment.app,
     "run": run.app,
     "import": imports.app,
+    "sweep": sweep.app,
     "feature": feature.app,
     "pipeline": pipeline.app,
     "ab": ab.app,

@@ -1,9 +1,6 @@
 """Experiment Tracking, as `server/` knows it."""
 
-from contextlib import AbstractAsyncContextManager
-
 from mlops_platform.core.http.service import Service
-from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.endpoints import (
     archives,
     artifacts,
@@ -21,6 +18,7 @@ from mlops_platform.tracking.endpoints import (
     runs,
     search,
     series,
+    sweeps,
     uploads,
 )
 from mlops_platform.tracking.endpoints.mlflow import artifacts as mlflow_artifacts
@@ -34,14 +32,9 @@ from mlops_platform.tracking.endpoints.mlflow import search as mlflow_search
 from mlops_platform.tracking.endpoints.mlflow import server as mlflow_server
 from mlops_platform.tracking.endpoints.mlflow.errors import mlflow_error
 from mlops_platform.tracking.endpoints.mlflow.wire import MLFLOW_AGENT, MLFLOW_VERSION, PREFIXES
-from mlops_platform.tracking.service.ingest import MetricIngest
 from mlops_platform.tracking.service.reset import reset_project
+from mlops_platform.tracking.service.state import tracking_state
 from mlops_platform.tracking.tasks import DUTIES
-
-
-def _state(runtime: Runtime) -> AbstractAsyncContextManager[MetricIngest]:
-    return MetricIngest(runtime.database).running()
-
 
 _MLFLOW = (
     mlflow_experiments.router,
@@ -71,6 +64,7 @@ SERVICE = Service(
         metrics.router,
         metric_edits.router,
         series.router,
+        sweeps.router,
         artifacts.router,
         uploads.router,
         previews.router,
@@ -81,7 +75,7 @@ SERVICE = Service(
     ),
     duties=DUTIES,
     hot_routes=(*metrics.HOT_ROUTES, *mlflow_logging.HOT_ROUTES),
-    state=_state,
+    state=tracking_state,
     reset=reset_project,
     versions={MLFLOW_AGENT: MLFLOW_VERSION},
     error_forms=dict.fromkeys(PREFIXES, mlflow_error),

@@ -270,6 +270,38 @@ class LoggedModelNotFound(NotFound):
         return cls(f"Logged model with ID '{model_id}' not found.")
 
 
+class SweepNotFound(NotFound):
+    """No sweep has this id in the project."""
+
+    code = "sweep_not_found"
+    title = "Sweep not found"
+
+    @classmethod
+    def of(cls, sweep_id: str) -> "SweepNotFound":
+        return cls(f"No sweep has the id {sweep_id!r}.", hint="GET /api/sweeps lists them.")
+
+
+class TrialNotFound(NotFound):
+    """The run is no trial of this sweep."""
+
+    code = "trial_not_found"
+    title = "Trial not found"
+
+    @classmethod
+    def of(cls, sweep_id: str, run_id: str) -> "TrialNotFound":
+        return cls(
+            f"The run {run_id!r} is no trial of the sweep {sweep_id!r}.",
+            hint=f"GET /api/sweeps/{sweep_id}/trials lists them.",
+        )
+
+
+class TrialEnded(Conflict):
+    """The trial was told otherwise before, or given back and handed out again."""
+
+    code = "trial_ended"
+    title = "The trial has ended"
+
+
 class NotAnImage(InvalidInput):
     """By its content the file is no image that may be shown."""
 

@@ -449,3 +449,45 @@ imports = Table(
     PrimaryKeyConstraint("target_id", "kind"),
     Index("imports_source_idx", "project_id", "kind", "source_id"),
 )
+
+# A sweep is a run with a search space: its children are the trials. What it finds is read from those runs.
+sweeps = Table(
+    "sweeps",
+    METADATA,
+    Column("id", HexId, ForeignKey("tracking.runs.id", ondelete="CASCADE"), primary_key=True),
+    project_column(),
+    Column("method", Text, nullable=False),
+    # Text, and not jsonb: a grid is walked in the order in which its parameters were written.
+    Column("parameters", Text, nullable=False),
+    json_column("objectives", default="[]"),
+    json_column("pruner"),
+    Column("max_trials", Integer),
+    Column("timeout_seconds", Double),
+    Column("deadline", UtcTime),
+    Column("max_attempts", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("startup_trials", Integer, nullable=False),
+    Column("heartbeat_seconds", Integer, nullable=False),
+    # How many points there are to try: the cells of the grid, or so many trials.
+    Column("size", Integer, nullable=False),
+    Column("created_by", Text, nullable=False),
+    created_column(),
+    Index("sweeps_project_idx", "project_id", "id"),
+)
+
+# Which run is which attempt at which point. No parameter and no value stands here.
+sweep_trials = Table(
+    "sweep_trials",
+    METADATA,
+    project_column(),
+    Column("sweep_id", HexId, ForeignKey("tracking.sweeps.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("run_id", HexId, ForeignKey("tracking.runs.id", ondelete="CASCADE"), nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("outcome", Text),
+    CheckConstraint("outcome IN ('COMPLETE', 'PRUNED', 'FAILED')", name="outcome"),
+    PrimaryKeyConstraint("sweep_id", "number"),
+    UniqueConstraint("run_id"),
+    UniqueConstraint("sweep_id", "slot", "attempt"),
+)

@@ -225,6 +225,14 @@ class AsyncActiveRun:
             body["writer"] = self._pulse.writer
         self._recorder.request("PATCH", self._path, body)
 
+    def leave(self) -> None:
+        """Record nothing more here, and leave the run as the server has it: it has ended there, or goes on elsewhere."""
+        if self._is_open:
+            self._is_open = False
+            current.leave(self)
+            if self._watch is not None:
+                self._watch.stop()
+
     def watch_system(self, *, interval_seconds: float = 10.0) -> None:
         """Record `system/...` metrics of this machine until the end of the run."""
         if self._watch is None and self._is_open:

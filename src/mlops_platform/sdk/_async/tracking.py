@@ -20,6 +20,7 @@ from mlops_platform.sdk._async.metrics import AsyncMetrics
 from mlops_platform.sdk._async.offline import AsyncKeptArtifacts, AsyncOfflineSync, SyncedRun
 from mlops_platform.sdk._async.run_management import AsyncRunManagement
 from mlops_platform.sdk._async.runs import AsyncActiveRun
+from mlops_platform.sdk._async.sweeps import AsyncSweeping
 from mlops_platform.sdk._async.transfers import AsyncTransfers
 from mlops_platform.sdk._async.uploads import AsyncPartUploads
 from mlops_platform.sdk.errors import (
@@ -38,7 +39,7 @@ from mlops_platform.sdk.wire import file_path, given, segment, timestamp_now
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class AsyncTracking(AsyncExperiments, AsyncRunManagement, AsyncMetrics, AsyncTransfers):
+class AsyncTracking(AsyncExperiments, AsyncRunManagement, AsyncMetrics, AsyncTransfers, AsyncSweeping):
     """Experiments and runs.
 
     ```python

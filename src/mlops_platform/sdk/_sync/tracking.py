@@ -21,6 +21,7 @@ from mlops_platform.sdk._sync.metrics import Metrics
 from mlops_platform.sdk._sync.offline import KeptArtifacts, OfflineSync, SyncedRun
 from mlops_platform.sdk._sync.run_management import RunManagement
 from mlops_platform.sdk._sync.runs import ActiveRun
+from mlops_platform.sdk._sync.sweeps import Sweeping
 from mlops_platform.sdk._sync.transfers import Transfers
 from mlops_platform.sdk._sync.uploads import PartUploads
 from mlops_platform.sdk.errors import (
@@ -39,7 +40,7 @@ from mlops_platform.sdk.wire import file_path, given, segment, timestamp_now
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Tracking(Experiments, RunManagement, Metrics, Transfers):
+class Tracking(Experiments, RunManagement, Metrics, Transfers, Sweeping):
     """Experiments and runs.
 
     ```python

@@ -71,7 +71,7 @@ async def log_metrics(
     Every field but `step`, `timestamp` and an object `context` is a metric. A request may be sent again: a point is
     identified by run, key, step, timestamp and value, or without the timestamp when none was given.
     """
-    return await _accept(place, await request.json(), caller, runtime, state)
+    return await _accept(place, await request.json(), caller, runtime, state.ingest)
 
 
 async def log_metrics_hot(request: HotRequest) -> HotResponse:
@@ -88,7 +88,7 @@ async def log_metrics_hot(request: HotRequest) -> HotResponse:
         )
     settings = request.runtime.settings
     body = read_json(await request.body(settings.max_body_bytes), settings.max_json_depth)
-    accepted = await _accept(place, body, request.principal, request.runtime, request.state)
+    accepted = await _accept(place, body, request.principal, request.runtime, request.state.ingest)
     return HotResponse(msgspec.json.encode(accepted.model_dump()))
 
 

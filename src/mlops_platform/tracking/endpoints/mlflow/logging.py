@@ -115,7 +115,7 @@ async def _say_of_models(work: UnitOfWork, run_id: str, metrics: Metrics) -> Non
 
 @on_wire(router, "POST", "/runs/log-metric", permission=EXPERIMENTS_WRITE)
 async def log_metric(fields: FieldsOf, caller: Caller, runtime: RuntimeOf, state: StateOf) -> Response:
-    await _log_metric(fields, caller, runtime, state)
+    await _log_metric(fields, caller, runtime, state.ingest)
     return done()
 
 
@@ -125,7 +125,7 @@ async def log_metric_hot(request: HotRequest) -> HotResponse:
     content_type = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
     body = await request.body(settings.max_body_bytes)
     fields = parse_json(body, content_type.decode("latin-1"), settings.max_json_depth)
-    await _log_metric(fields, request.principal, request.runtime, request.state)
+    await _log_metric(fields, request.principal, request.runtime, request.state.ingest)
     return HotResponse(EMPTY)
 
 
@@ -155,7 +155,7 @@ async def log_batch(
             if metrics.of_models:
                 await _say_of_models(work, run_id, metrics)
     if items:
-        await store_points(RunPlace(run_id, None), metrics.points, caller, runtime, state)
+        await store_points(RunPlace(run_id, None), metrics.points, caller, runtime, state.ingest)
     return done()
 
 
