@@ -28,6 +28,9 @@ async def test_artifacts_go_up_and_come_down_as_they_were(stock_client, caller):
     done = await stock_client("files.py", SIZE_MIB="20")
     run_id = done["check_texts_dicts_and_tables_are_logged"]
     assert (await caller.http.get(f"/api/runs/{run_id}/artifacts/notes/hello.txt")).text == "hello"
+    # The client sent parts, for which it has nothing but the token that it was given for them.
+    stored = (await caller.http.get("/api/platform/audit", params={"action": "upload.part_stored"})).json()
+    assert len(stored["items"]) == 6
 
 
 @pytest.mark.slow
