@@ -29,7 +29,9 @@ class TestPatterns:
         statement = select(names.c.name) if condition is None else select(names.c.name).where(condition)
         async with runtime.database.read() as session:
             shown = {row.name for row in await session.all(statement)}
-            once = select(names.c.name).where(names_allowed(SOMEONE, READ, names.c.name))
+            limit = names_allowed(SOMEONE, READ, names.c.name)
+            assert limit is not None
+            once = select(names.c.name).where(limit)
             shown_by_one_for_all = {row.name for row in await session.all(once, seen_by(who, READ))}
         assert shown == {name for name in NAMES if who.may(READ, name)}
         assert shown_by_one_for_all == shown
@@ -40,7 +42,9 @@ class TestPatterns:
         assert condition is not None
         async with runtime.database.read() as session:
             assert await session.all(select(names.c.name).where(condition)) == []
-            once = select(names.c.name).where(names_allowed(SOMEONE, READ, names.c.name))
+            limit = names_allowed(SOMEONE, READ, names.c.name)
+            assert limit is not None
+            once = select(names.c.name).where(limit)
             assert await session.all(once, seen_by(principal(), READ)) == []
 
     def test_a_pattern_for_writing_does_not_widen_reading(self):

@@ -25,6 +25,13 @@ class AuditEntry:
     request_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An entry as the statement takes it."""
+
+    columns: Mapping[str, Any]
+
+
 def digest(value: Mapping[str, Any] | None) -> str | None:
     """SHA-256 of the canonical JSON of a state; None for "was not there"."""
     if value is None:
@@ -40,7 +47,12 @@ async def record(session: WriteSession, entry: AuditEntry) -> None:
 
 async def record_all(session: WriteSession, entries: Sequence[AuditEntry]) -> None:
     """Add one entry for each of many things that one request changed, in one statement."""
-    await session.fetch(f"WITH {ENTRIES} SELECT", written(entries))
+    await write_lines(session, [line_of(entry) for entry in entries])
+
+
+async def write_lines(session: WriteSession, lines: Sequence[Line]) -> None:
+    """The same for entries that were already made lines of."""
+    await session.fetch(f"WITH {ENTRIES} SELECT", json.dumps([line.columns for line in lines]))
 
 
 # For a statement of its own, or as the beginning of a larger one; its only argument is `$1`.
@@ -56,14 +68,11 @@ ENTRIES = """
     waiting AS (INSERT INTO core.audit_pending (entry_id) SELECT id FROM entries)"""
 
 
-def written(entries: Sequence[AuditEntry]) -> str:
-    """Entries as the statement takes them."""
-    return json.dumps([{"id": new_id(), **_columns(entry)} for entry in entries])
-
-
-def _columns(entry: AuditEntry) -> dict[str, Any]:
+def line_of(entry: AuditEntry) -> Line:
+    """An entry as it is written; its states are digested as they are now."""
     who = entry.principal
-    return {
+    columns = {
+        "id": new_id(),
         "project_id": who.project if who else None,
         "occurred_at": entry.occurred_at.isoformat(),
         "principal_id": who.id if who else None,
@@ -77,3 +86,4 @@ def _columns(entry: AuditEntry) -> dict[str, Any]:
         "detail": dict(entry.detail) if entry.detail else None,
         "request_id": entry.request_id,
     }
+    return Line(columns)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_platform.core.audit.record import AuditEntry
+from mlops_platform.core.audit.record import AuditEntry, line_of
 from mlops_platform.core.clock import Clock
 from mlops_platform.core.db.session import WriteSession
 from mlops_platform.core.events.outbox import LINEAGE_STATED, Event, new_event_id
@@ -62,7 +62,7 @@ class UnitOfWork:
             )
             for change in changes
         ]
-        self.session.defer(leave_trail, entries)
+        self.session.defer(leave_trail, [line_of(entry) for entry in entries])
 
     async def emit(self, event_type: str, subject: str, data: Mapping[str, Any]) -> None:
         """Write an event to the outbox; it is published once this change is durable."""
@@ -86,7 +86,7 @@ class UnitOfWork:
             type=event_type,
             subject=subject,
             project_id=self.principal.project,
-            data=data,
+            data=dict(data),
             occurred_at=self.clock.now(),
             principal_id=self.principal.id,
             trace_parent=self.trace_parent,
