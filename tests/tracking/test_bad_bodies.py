@@ -125,6 +125,16 @@ class TestKeysGivenTwice:
         assert "twice" in problem["detail"]
         assert await state(ada, run_id) == before
 
+    async def test_are_refused_on_mlflows_wire_in_its_own_words(self, ada):
+        run_id = await a_run(ada)
+        body = f'{{"run_id": "{run_id}", "key": "acc", "value": 0.1, "value": 0.2, "timestamp": 1767225600000}}'
+        headers = {"Content-Type": "application/json"}
+        response = await ada.http.post("/api/2.0/mlflow/runs/log-metric", content=body, headers=headers)
+        assert response.status_code == 400
+        assert set(response.json()) == {"error_code", "message"}
+        assert "'value' twice" in response.json()["message"]
+        assert (await state(ada, run_id))[1] == []
+
     async def test_the_same_key_at_two_steps_of_a_batch_is_no_repetition(self, ada):
         run_id = await a_run(ada, metrics=[{"acc": 1, "step": 1}, {"acc": 2, "step": 2}])
         assert (await state(ada, run_id))[1][0]["count"] == 2
