@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -80,6 +81,7 @@ def client(address, key, tmp_path):
 
     def make(line=None):
         settings = ClientSettings(urls=dict.fromkeys(Service, address), credential=key, home=tmp_path, retries=1)
+        settings = replace(settings, parts_above_bytes=16 * MIB)
         return Platform(settings=settings, transport=line or Watched())
 
     return make
@@ -200,7 +202,7 @@ async def test_a_process_that_is_killed_in_the_middle_leaves_nothing_behind_and_
         """
     )
     environment = {
-        **os.environ, "MLOPS_EXPERIMENT_TRACKING_URL": address, "MLOPS_API_KEY": key, "MLOPS_HOME": str(tmp_path / "other"),
+        **os.environ, "MLOPS_EXPERIMENT_TRACKING_URL": address, "MLOPS_API_KEY": key, "MLOPS_HOME": str(tmp_path / "other"), "MLOPS_PARTS_ABOVE_MB": "16",
     }  # fmt: skip
     died = await in_thread(lambda: subprocess.run([sys.executable, "-c", script, source], env=environment, check=False))
     assert died.returncode == -9

@@ -57,6 +57,7 @@ CLIENT_VARIABLES: Mapping[str, str] = {
     "MLOPS_CAPTURE": "`0`: a run does not record the code, arguments and environment that it was started with (1).",
     "MLOPS_SYSTEM_METRICS": "`1`: runs record `system/...` metrics of this machine unless they say otherwise (0).",
     "MLOPS_HEARTBEAT_SECONDS": "How often a run says that it lives; it is `FAILED` after five times that (60; 0: never).",
+    "MLOPS_PARTS_ABOVE_MB": "Artifacts larger than so many MiB go in parts, which go on where they broke off (128).",
 }
 """Every variable that the client reads, with its meaning: the reference page is made from it."""
 
@@ -82,6 +83,8 @@ class ClientSettings:
     system_metrics: bool = False
     heartbeat_seconds: float = 0.0
     """How often a run says that its process is alive; 0 when it promises nothing."""
+    parts_above_bytes: int = 128 * 1024**2
+    """What is larger goes in parts; for less, one request is quicker."""
     must_reach: bool = False
     """A run that cannot be started on the server is an error, and is not begun here to be delivered later."""
 
@@ -137,6 +140,7 @@ def load_client_settings(
         capture=_switch(env, "MLOPS_CAPTURE", default=True),
         system_metrics=_switch(env, "MLOPS_SYSTEM_METRICS", default=False),
         heartbeat_seconds=_interval(env, "MLOPS_HEARTBEAT_SECONDS", 60.0, most=LONGEST_HEARTBEAT_SECONDS),
+        parts_above_bytes=int(_positive(env, "MLOPS_PARTS_ABOVE_MB", 128) * 1024**2),
     )
 
 

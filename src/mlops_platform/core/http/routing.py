@@ -73,7 +73,7 @@ def takes_large_bodies(*, times: int) -> DependsMarker:
 class TakesItsTime:
     """Declares a route whose work grows with stored content: `MLOPS_REQUEST_TIMEOUT_SECONDS` is not for it."""
 
-    def __call__(self) -> None:
+    async def __call__(self) -> None:
         """Nothing at the time of a request: `PlatformRoute` has read it."""
 
 

@@ -50,7 +50,7 @@ class AsyncTracking(AsyncExperiments, AsyncRunManagement, AsyncMetrics, AsyncTra
 
     def __init__(self, pool: AsyncPool, settings: ClientSettings) -> None:
         self._client = AsyncServiceClient(Service.TRACKING, pool, settings)
-        parts = AsyncPartUploads(self._client)
+        parts = AsyncPartUploads(self._client, above_bytes=settings.parts_above_bytes)
         self._artifacts = AsyncArtifacts(self._client, BlobCache(settings.cache), parts=parts)
         self._settings = settings
         self._delivery = AsyncDeliveries(

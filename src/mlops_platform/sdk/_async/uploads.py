@@ -13,8 +13,6 @@ from mlops_platform.sdk._async.client import AsyncServiceClient
 from mlops_platform.sdk.errors import ApiError, DigestMismatch
 from mlops_platform.sdk.files import ChunkReader, LocalFile, sha256_of
 
-LARGE_BYTES = 16 * 1024 * 1024
-"""What is larger goes in parts; for less, one request is quicker."""
 PARTS_AT_ONCE = 4
 ROUNDS = 4
 _LEAST_PATIENCE_SECONDS = 300.0
@@ -33,8 +31,9 @@ class _Part:
 class AsyncPartUploads:
     """Uploads below one run."""
 
-    def __init__(self, client: AsyncServiceClient) -> None:
+    def __init__(self, client: AsyncServiceClient, *, above_bytes: int) -> None:
         self._client = client
+        self.above_bytes = above_bytes
 
     async def send(self, url_path: str, file: LocalFile, content_type: str, advance: Callable[[int], None]) -> Artifact:
         """Send what the server does not have yet, and make it an artifact. `url_path` is where uploads are begun."""

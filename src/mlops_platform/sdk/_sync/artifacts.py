@@ -13,7 +13,7 @@ from mlops_platform.contracts.registry import Artifact as RegisteredArtifact
 from mlops_platform.contracts.tracking import Artifact as TrackedArtifact
 from mlops_platform.sdk._sync import backend
 from mlops_platform.sdk._sync.client import ServiceClient
-from mlops_platform.sdk._sync.uploads import LARGE_BYTES, PartUploads
+from mlops_platform.sdk._sync.uploads import PartUploads
 from mlops_platform.sdk.errors import PlatformUnreachable
 from mlops_platform.sdk.files import BlobCache, ChunkReader, Download, LocalFile, check_digest, collect, landing, place
 from mlops_platform.sdk.progress import transfer
@@ -112,7 +112,7 @@ class Artifacts:
                 backend.sleep(0.2 * attempt)
 
     def _put_file(self, url_path: str, file: LocalFile, answer: type[A], advance: Callable[[int], None]) -> A:
-        if self._parts is not None and file.size_bytes > LARGE_BYTES:
+        if self._parts is not None and file.size_bytes > self._parts.above_bytes:
             owner, _, logical = url_path.partition("/artifacts/")
             named = LocalFile(file.path, unquote(logical), file.size_bytes)
             made = self._parts.send(f"{owner}/artifact-uploads", named, OCTETS, advance)

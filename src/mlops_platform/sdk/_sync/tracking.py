@@ -51,7 +51,7 @@ class Tracking(Experiments, RunManagement, Metrics, Transfers, Sweeping):
 
     def __init__(self, pool: Pool, settings: ClientSettings) -> None:
         self._client = ServiceClient(Service.TRACKING, pool, settings)
-        parts = PartUploads(self._client)
+        parts = PartUploads(self._client, above_bytes=settings.parts_above_bytes)
         self._artifacts = Artifacts(self._client, BlobCache(settings.cache), parts=parts)
         self._settings = settings
         self._delivery = Deliveries(
