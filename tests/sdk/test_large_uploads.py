@@ -202,7 +202,8 @@ async def test_a_process_that_is_killed_in_the_middle_leaves_nothing_behind_and_
         """
     )
     environment = {
-        **os.environ, "MLOPS_EXPERIMENT_TRACKING_URL": address, "MLOPS_API_KEY": key, "MLOPS_HOME": str(tmp_path / "other"), "MLOPS_PARTS_ABOVE_MB": "16",
+        **os.environ, "MLOPS_EXPERIMENT_TRACKING_URL": address, "MLOPS_API_KEY": key, "MLOPS_HOME": str(tmp_path / "other"),
+        "MLOPS_PARTS_ABOVE_MB": "16",
     }  # fmt: skip
     died = await in_thread(lambda: subprocess.run([sys.executable, "-c", script, source], env=environment, check=False))
     assert died.returncode == -9
