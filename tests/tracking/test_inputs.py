@@ -1,5 +1,7 @@
 """What runs read and made: stated natively, listed, seen by MLflow's clients, and in the lineage graph."""
 
+from typing import Any
+
 import pytest
 
 from tests.conftest import Caller, Platform
@@ -172,7 +174,7 @@ class TestModels:
         run_id = await a_run(ada)
         first = await make(ada, run_id, path="model", tags={"a": "1"})
         assert await make(ada, run_id, path="model", tags={"a": "1"}) == first
-        others = [
+        others: list[dict[str, Any]] = [
             {"path": "model"},
             {"path": "other", "tags": {"a": "1"}},
             {"path": "model", "tags": {"a": "1"}, "step": 1},
