@@ -43,6 +43,8 @@ def record(platform, steps=3000):
         run.set_tags({"a": None, "b": "2"})
         run.log_text("hello", "notes/hello.txt")
         run.record_file(b"\x00\x01", "raw.bin")
+        run.log_dataset([{"age": 31}], name="customers", context="training")
+        run.log_model({"weights": [1.0]}, "model")
         with run.child("inner") as inner:
             inner.log_metric("score", 2)
     return run, inner
@@ -57,7 +59,8 @@ class TestTheRecording:
         assert (mine["experiment"], mine["run_name"], mine["status"]) == ("study/one", "r", "FINISHED")
         assert (mine["parameters"], mine["tags"]) == ({"lr": 0.1, "late": True}, {"b": "2"})
         assert mine["metrics"] == {"loss": 1 / 3000, "odd": "NaN"}
-        assert set(mine["artifacts"]) == {"notes/hello.txt", "raw.bin"}
+        assert set(mine["artifacts"]) == {"notes/hello.txt", "raw.bin", "model/mlops-model.json", "model/model.pkl"}
+        assert [it["name"] for it in mine["datasets"] + mine["models"]] == ["customers", "model"]
         folder = offline.settings.offline_runs / run.id
         assert (folder / "artifacts" / "notes" / "hello.txt").read_text() == "hello"
         assert found[inner.id]["metrics"] == {"score": 2.0}
@@ -110,12 +113,15 @@ class TestBringingIn:
         assert history == [1 / (step + 1) for step in range(3000)]
         assert await sdk.tracking.read_artifact(run.id, "notes/hello.txt") == b"hello"
         assert await sdk.tracking.read_artifact(run.id, "raw.bin") == b"\x00\x01"
+        assert [each.name for each in await sdk.tracking.inputs(run.id)] == ["customers"]
+        assert await sdk.tracking.load_model(run.id, trust=True) == {"weights": [1.0]}
         assert (await sdk.tracking.get_run(inner.id)).parent_run_id == run.id
         again = await sdk.tracking.sync_offline()
         assert [(one.outcome, one.sent) for one in again] == [("synced", 0), ("synced", 0)]
         (run.id and (sdk.settings.offline_runs / run.id / "state.json")).unlink()
         assert [one.outcome for one in await sdk.tracking.sync_offline()] == ["synced", "synced"]
         assert (await sdk.tracking.get_run(run.id)).model_copy(update={"updated_at": found.updated_at}) == found
+        assert len(await sdk.tracking.models(run.id)) == len(await sdk.tracking.inputs(run.id)) == 1
         assert (await sdk.tracking.experiment("study/one")).run_count == 2
 
     async def test_a_run_that_goes_on_is_sent_as_far_as_it_is(self, sdk: AsyncPlatform, offline):

@@ -1,5 +1,7 @@
 """What runs read and made: stated natively, listed, seen by MLflow's clients, and in the lineage graph."""
 
+from typing import Any
+
 import pytest
 
 from tests.conftest import Caller, Platform
@@ -58,6 +60,34 @@ class TestDatasets:
         (use,) = answer.json()["run"]["inputs"]["dataset_inputs"]
         assert use["dataset"]["schema"] == CUSTOMERS["columns"]
         assert {"key": "mlflow.data.context", "value": "training"} in use["tags"]
+
+    async def test_the_search_finds_runs_by_any_of_the_datasets_that_they_read(self, ada):
+        run_id = await a_run(ada)
+        await state(ada, await a_run(ada, await an_experiment(ada, "other")), datasets=[{"name": "others", "digest": "1"}])
+        await state(ada, run_id, datasets=[CUSTOMERS, {"name": "more", "digest": "2"}])
+        for text in (
+            "datasets.digest = '5f3a9c1e'",
+            "dataset.name LIKE 'cust%' AND datasets.name = 'more'",
+            "datasets.context IN ('training') AND NOT datasets.name = 'others'",
+            "datasets.context IS NOT NULL",
+        ):
+            found = await ada.http.get("/api/runs", params={"filter": text})
+            assert [run["id"] for run in found.json()["items"]] == [run_id], text
+
+    @pytest.mark.parametrize(
+        ("question", "column"),
+        [
+            ({"filter": "datasets.source = 's3'"}, 10),
+            ({"filter": "status = 'RUNNING' AND datasets = 'a'"}, 33),
+            ({"filter": "datasets.digest > 5"}, 19),
+            ({"order_by": "datasets.name"}, 1),
+            ({"fields": "datasets.name"}, 1),
+        ],
+    )
+    async def test_what_cannot_be_asked_of_datasets_is_refused_at_its_column(self, ada, question, column):
+        answer = await ada.http.get("/api/runs", params=question)
+        assert answer.status_code in {400, 422}, answer.text
+        assert f"column {column}" in answer.text, answer.text
 
     async def test_told_again_it_is_there_once_with_one_entry_in_the_audit(self, ada):
         run_id = await a_run(ada)
@@ -139,6 +169,18 @@ class TestModels:
         ]
         assert answers[0].json() == answers[1].json()
         assert len(await seen(ada, run_id, "models")) == 1
+
+    async def test_said_again_it_is_one_and_said_otherwise_another(self, ada):
+        run_id = await a_run(ada)
+        first = await make(ada, run_id, path="model", tags={"a": "1"})
+        assert await make(ada, run_id, path="model", tags={"a": "1"}) == first
+        others: list[dict[str, Any]] = [
+            {"path": "model"},
+            {"path": "other", "tags": {"a": "1"}},
+            {"path": "model", "tags": {"a": "1"}, "step": 1},
+        ]
+        ids = {first["id"], *[(await make(ada, run_id, **body))["id"] for body in others]}
+        assert len(ids) == len(await seen(ada, run_id, "models")) == 4
 
     async def test_it_goes_with_its_run_and_one_with_files_of_its_own_stays(self, ada):
         run_id = await a_run(ada)

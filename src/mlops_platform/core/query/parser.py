@@ -68,6 +68,8 @@ def parse_order(text: str, vocabulary: Vocabulary, *, source: str = "order_by") 
     """`field [ASC | DESC]`."""
     parser = _Parser(text, vocabulary, source)
     field, _ = parser.field()
+    if field.collection is not None and vocabulary.collections[field.collection].many:
+        raise parser.wrong(f"{field.collection} stand in filters only: there may be several", column=field.column)
     direction = parser.take_keyword("ASC", "DESC")
     parser.end("ASC, DESC or the end")
     return Order(field, descending=direction == "DESC")
@@ -368,6 +370,8 @@ class _Parser:
         key = ".".join(parts)
         if not 0 < len(key) <= MAX_KEY:
             raise self.wrong(f"a key has 1 to {MAX_KEY} characters, this one {len(key)}", token)
+        if collection.keys and key not in collection.keys:
+            raise self.wrong(f"{name} have only {', '.join(collection.keys)}, not {key[:60]!r}", token)
         field = Field(key, collection=name, summary=summary, column=start.column, labels=labels)
         return field, Attribute(collection.type)
 

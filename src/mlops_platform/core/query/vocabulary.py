@@ -34,12 +34,15 @@ class Attribute:
 class Collection:
     """A set of free keys, all of one type. `summaries` are figures kept for each key beside its value.
 
-    A key of a collection that `takes_labels` may name a context, as in `loss{split=val}`.
+    A key of a collection that `takes_labels` may name a context, as in `loss{split=val}`. `keys` closes the set. A thing
+    has several values of each key of a collection that is `many`: one of them has to match, and they give no order.
     """
 
     type: Type
     summaries: tuple[str, ...] = ()
     takes_labels: bool = False
+    keys: tuple[str, ...] = ()
+    many: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ RUNS = Vocabulary(
         METRICS: Collection(Type.NUMBER, summaries=SUMMARIES, takes_labels=True),
         PARAMS: Collection(Type.ANY),
         TAGS: Collection(Type.TEXT),
+        DATASETS: Collection(Type.TEXT, keys=("name", "digest", "context"), many=True),
     },
     aliases={
         "metric": METRICS,
@@ -46,6 +47,7 @@ RUNS = Vocabulary(
         "parameter": PARAMS,
         "parameters": PARAMS,
         "tag": TAGS,
+        "dataset": DATASETS,
         "id": "run_id",
         "name": "run_name",
         "user_id": "user",

@@ -243,9 +243,9 @@ def _on_dataset(leaf: Leaf, scope: Scope) -> Condition:
     read, data = run_inputs.alias(), datasets.alias()
     column = read.c.context if leaf.field.name == "context" else data.c[leaf.field.name]
     matches = column.is_not(None) if isinstance(leaf, IsNull) else _on_value(leaf, column)
-    return exists().where(
-        read.c.project_id == scope.principal.project, read.c.run_id == runs.c.id, read.c.dataset_id == data.c.id, matches
-    )
+    both = read.join(data, data.c.id == read.c.dataset_id)
+    mine = and_(read.c.project_id == scope.principal.project, read.c.run_id == runs.c.id)
+    return exists(select(read.c.run_id).select_from(both).where(mine, matches).correlate(runs))
 
 
 def _on_attribute(leaf: Leaf) -> Condition:

@@ -65,9 +65,12 @@ class RunInputTracking:
         await self._tie(await self._held(run_id), "output", models)
 
     async def make(self, run_id: str, new: ModelLogged, *, experiment_id: str | None = None) -> Record:
-        """A model that a run made, with files among the run's artifacts; it is ready from the start."""
+        """A model that a run made, with files among the run's artifacts: ready at once, and one however often said."""
         row = await self._held(run_id, experiment_id)
         where = {} if new.path is None else {ARTIFACT_PATH: checked_path(new.path)}
+        before = await self._made_before(run_id, new, {**new.tags, **where})
+        if before is not None:
+            return before
         model = await LoggedModelTracking(self._work).create(
             row.experiment_id,
             name=new.name,
@@ -79,6 +82,21 @@ class RunInputTracking:
         )
         await self._tie(row, "output", [(model.id, new.step)])
         return model
+
+    async def _made_before(self, run_id: str, new: ModelLogged, tags: Mapping[str, str]) -> Record | None:
+        # The run is held: nobody else adds one meanwhile.
+        ties = await self._inputs.models_of_runs([run_id])
+        steps = {tie.model_id: tie.step for tie in ties if tie.direction == "output"}
+        known = await self._models.models(list(steps))
+        wanted = (new.name, new.model_type, dict(new.params), dict(tags), new.step, None)
+        return next(
+            (
+                row
+                for model_id, row in known.items()
+                if (row.name, row.model_type, row.params, row.tags, steps[model_id], row.deleted_at) == wanted
+            ),
+            None,
+        )
 
     def urn(self, dataset: Dataset) -> str:
         """A dataset as the lineage graph names it."""
