@@ -86,7 +86,7 @@ async def import_points(
     """Store up to 10,000 exact points of runs of the experiment. A point that is there is a duplicate."""
     await _check(experiment_id, caller, runtime)
     parts = await asyncio.to_thread(_points, body)
-    stored = await _stored(parts, caller, experiment_id, state)
+    stored = await _stored(parts, caller, experiment_id, state.ingest)
     total = len(body.run)
     return MetricsAccepted(accepted=total, stored=stored, duplicates=total - stored)
 

@@ -21,6 +21,6 @@ async def series(body: SeriesRequest, caller: Caller, session: Reading, state: S
     `minmax` keeps the least and the greatest value of each part of a series, so no peak is lost; `lttb` keeps the shape.
     NaN and infinities stay visible. Runs and keys that do not exist are left out.
     """
-    found = await read_series(session, caller, body, state.segments)
+    found = await read_series(session, caller, body, state.ingest.segments)
     # Checked nowhere again: a hundred thousand numbers would cost more to validate than to find.
     return Response(msgspec.json.encode({"items": found}), media_type="application/json")

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Double, Select, Text, and_, case, cast, func, insert, literal, null, or_, select, update
+from sqlalchemy import Double, Select, Text, and_, case, cast, func, insert, literal, null, select, update
 
 from mlops_platform.contracts.tracking_metrics import MetricGoal
 from mlops_platform.contracts.tracking_sweeps import Objective, Summary, TrialState
@@ -26,6 +26,14 @@ _STATE = case(
     (_IS_RUNNING, literal(TrialState.RUNNING.value)),
     (_IS_LOST, literal(TrialState.LOST.value)),
     else_=literal(TrialState.COMPLETE.value),
+)
+# Of ten thousand rows each column costs.
+_NARROW = (
+    sweep_trials.c.number,
+    sweep_trials.c.slot,
+    sweep_trials.c.outcome,
+    sweep_trials.c.run_id,
+    runs.c.status,
 )
 
 
@@ -78,7 +86,7 @@ class SweepReader:
 
     async def attempts(self, sweep_id: str, objectives: Sequence[Objective]) -> list[Attempt]:
         """Every trial whose run was not deleted, in the order of the asking."""
-        statement, _ = await self._valued(self._trials(), objectives)
+        statement, _ = await self._valued(self._trials().with_only_columns(*_NARROW), objectives)
         rows = await self._session.all(statement.where(sweep_trials.c.sweep_id == sweep_id).order_by(sweep_trials.c.number))
         return [to_attempt(row, len(objectives)) for row in rows]
 
@@ -105,14 +113,13 @@ class SweepReader:
         self, sweep_id: str, objectives: Sequence[Objective], names: Collection[str]
     ) -> list[tuple[int, str, list[float], int | None, str]]:
         """The trials as a sampler learns of them: number, state, values, last step, and the codes of the parameters."""
-        statement, metrics = await self._valued(self._trials(), objectives)
+        statement, metrics = await self._valued(self._trials().with_only_columns(*_NARROW), objectives)
+        wanted = and_(in_project(self._principal, run_params), run_params.c.key.in_(names))
+        told = func.json_object_agg(run_params.c.key, run_params.c.kind + ":" + run_params.c.text).filter(wanted)
+        # By the run alone: of the conditions beside it a planner without statistics would make use of the wrong index.
         codes = (
-            select(cast(func.json_object_agg(run_params.c.key, run_params.c.kind + ":" + run_params.c.text), Text))
-            .where(
-                in_project(self._principal, run_params),
-                run_params.c.run_id == sweep_trials.c.run_id,
-                run_params.c.key.in_(names),
-            )
+            select(cast(told, Text))
+            .where(run_params.c.run_id == sweep_trials.c.run_id)
             .correlate(sweep_trials)
             .scalar_subquery()
         )
@@ -120,7 +127,7 @@ class SweepReader:
         steps = (null(), null()) if first is None else (first.c.last_step, first.c.last_value)
         statement = statement.add_columns(codes.label("codes"), steps[0].label("step"), steps[1].label("at_step"))
         rows = await self._session.all(statement.where(sweep_trials.c.sweep_id == sweep_id).order_by(sweep_trials.c.number))
-        return [told for row in rows if (told := _told(row, len(objectives))) is not None]
+        return [known for row in rows if (known := _told(row, len(objectives))) is not None]
 
     async def is_any_running(self, sweep_id: str) -> bool:
         """Whether somebody works on a trial."""
@@ -133,7 +140,7 @@ class SweepReader:
             self._trials(deleted=True)
             .with_only_columns(
                 sweep_trials.c.slot,
-                func.max(sweep_trials.c.attempt).label("attempt"),
+                func.lead(sweep_trials.c.slot).over(order_by=sweep_trials.c.slot).label("following"),
                 func.count().filter(_IS_LIVE).label("tries"),
                 func.bool_or(and_(_IS_LIVE, ~_IS_LOST)).label("is_taken"),
             )
@@ -141,27 +148,28 @@ class SweepReader:
             .group_by(sweep_trials.c.slot)
             .subquery("tried")
         )
-        slots = func.generate_series(0, size - 1).table_valued("slot").render_derived("slots")
-        untried = or_(tried.c.slot.is_(None), and_(~tried.c.is_taken, tried.c.tries < max_attempts))
+        # One pass over the trials, without a join that would be slow where the planner misjudges how many there are.
         found = await self._session.first(
-            select(slots.c.slot, tried.c.attempt)
-            .select_from(slots.outerjoin(tried, tried.c.slot == slots.c.slot))
-            .where(untried)
-            .order_by(slots.c.slot)
-            .limit(1)
-        )
-        if found is None:
-            return None
-        if found.attempt is None:
-            return FreeSlot(found.slot, 1, None)
-        last = await self._session.first(
-            self._trials().where(
-                sweep_trials.c.sweep_id == sweep_id,
-                sweep_trials.c.slot == found.slot,
-                sweep_trials.c.attempt == found.attempt,
+            select(
+                func.min(tried.c.slot).label("first"),
+                func.min(tried.c.slot).filter(~tried.c.is_taken, tried.c.tries < max_attempts).label("again"),
+                func.min(tried.c.slot + 1).filter(tried.c.following.is_distinct_from(tried.c.slot + 1)).label("gap"),
             )
         )
-        return FreeSlot(found.slot, found.attempt + 1, last.run_id if last else None)
+        if found is None or found.first != 0:
+            return FreeSlot(0, 1, None)
+        gap = found.gap if found.gap < size else None
+        if found.again is None or found.again >= size or (gap is not None and gap < found.again):
+            return None if gap is None else FreeSlot(gap, 1, None)
+        return await self._again(sweep_id, found.again)
+
+    async def _again(self, sweep_id: str, slot: int) -> FreeSlot:
+        these = (sweep_trials.c.sweep_id == sweep_id, sweep_trials.c.slot == slot)
+        statement = self._trials(deleted=True).add_columns(runs.c.deleted_at).where(*these)
+        last = await self._session.first(statement.order_by(sweep_trials.c.attempt.desc()).limit(1))
+        if last is None:
+            return FreeSlot(slot, 1, None)
+        return FreeSlot(slot, last.attempt + 1, last.run_id if last.deleted_at is None else None)
 
     async def next_number(self, sweep_id: str) -> int:
         """The number of the next trial; numbers of purged ones are not used again while later ones are there."""
