@@ -99,6 +99,29 @@ def platform_up(home: Path, **environment: str) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
+def service_up(home: Path, service: str, dsn: str) -> Iterator[tuple[float, float]]:
+    """`mlops serve`: one service against a database that is up; seconds until it answered, and its memory in MiB."""
+    port = free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
+    settings = {f"MLOPS_{service.upper().replace('-', '_')}_PORT": str(port), "MLOPS_DATABASE_URL": dsn}
+    secrets = {"API_SECRET_KEY_FILE": "api_secret_key", "MLOPS_STORAGE_KEY_FILE": "storage_key"}
+    secrets = {name: str(home / "secrets" / file) for name, file in secrets.items()}
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlops_platform.cli", "serve", service],
+        env={**clean, **settings, **secrets, "MLOPS_HOME": str(home), "MLOPS_LOG_LEVEL": "ERROR"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until_answers(port, process)
+        yield time.perf_counter() - begun, psutil.Process(process.pid).memory_full_info().pss / 1024**2
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextlib.contextmanager
 def floor_up() -> Iterator[int]:
     """The hello-world; its port."""
     port = free_port()

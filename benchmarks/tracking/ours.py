@@ -40,7 +40,7 @@ class Ours(Target):
     def read_all(self, run: str, key: str) -> int:
         found, token = 0, None
         while True:
-            query = urlencode({"page_size": 1000, **({"page_token": token} if token else {})})
+            query = urlencode({"page_size": 10_000, **({"page_token": token} if token else {})})
             page = self.ask("GET", f"/api/runs/{run}/metrics/{key}?{query}")
             found += len(page["items"])
             if (token := page["next_page_token"]) is None:

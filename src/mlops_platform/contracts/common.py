@@ -89,7 +89,8 @@ def _utc(value: datetime) -> datetime:
         raise ValueError("must be a time in the years 1 to 9999, in UTC too") from None
 
 
-def _wire_time(value: datetime) -> str:
+def wire_time(value: datetime) -> str:
+    """A time as every answer has it: RFC 3339 in UTC, with microseconds."""
     # Not strftime: its year 206 has three digits.
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
@@ -120,7 +121,7 @@ Timestamp = Annotated[
     datetime,
     BeforeValidator(_not_a_bare_number),
     AfterValidator(_utc),
-    PlainSerializer(_wire_time, return_type=str, when_used="json"),
+    PlainSerializer(wire_time, return_type=str, when_used="json"),
     Field(examples=["2026-01-31T09:00:00.000000Z"]),
 ]
 """RFC 3339 in UTC with microseconds."""

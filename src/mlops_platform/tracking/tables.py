@@ -14,9 +14,11 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -234,6 +236,25 @@ metric_points = Table(
         "value",
         unique=True,
         postgresql_where=text("arrived"),
+    ),
+)
+
+# What charts need of many points; see repository/segments.py. Whatever removes the metric removes these with it.
+metric_segments = Table(
+    "metric_segments",
+    METADATA,
+    project_column(),
+    Column("run_id", HexId, nullable=False),
+    Column("key_id", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("points", Integer, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("last_timestamp", UtcTime, nullable=False),
+    Column("last_value", Double, nullable=False),
+    Column("blocks", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("run_id", "key_id", "number"),
+    ForeignKeyConstraint(
+        ["run_id", "key_id"], ["tracking.run_metrics.run_id", "tracking.run_metrics.key_id"], ondelete="CASCADE"
     ),
 )
 

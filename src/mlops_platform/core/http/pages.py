@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -36,30 +36,40 @@ class PageRequest:
     ) -> Page[Item]:
         """The page out of `size + 1` rows: the extra row only says that there is another page."""
         shown = rows[: self.size]
-        token = encode_token(self.key, keys(shown[-1])) if len(rows) > self.size else None
-        return Page(items=[to_item(row) for row in shown], next_page_token=token)
+        last = keys(shown[-1]) if len(rows) > self.size else None
+        return Page(items=[to_item(row) for row in shown], next_page_token=self.token(last))
+
+    def token(self, last: tuple[Any, ...] | None) -> str | None:
+        """What leads to the items after these keys; None when there are no more."""
+        return None if last is None else encode_token(self.key, last)
 
 
-def page_request(
-    request: Request,
-    page_size: Annotated[
-        int, Query(ge=1, description="Items per page; the server may have a lower limit.")
-    ] = DEFAULT_PAGE_SIZE,
-    page_token: Annotated[str | None, Query(max_length=2000, description="`next_page_token` of the page before.")] = None,
-) -> PageRequest:
-    """`page_size` and `page_token` of a list."""
-    runtime = request.app.state.runtime
-    limit = runtime.settings.max_page_size
-    if page_size > limit and "page_size" not in request.query_params:
-        page_size = limit
-    if page_size > limit:
-        raise InvalidInput.of("page_size", f"must be at most {limit}", page_size)
-    # Bound to the list: the keys of one list mean nothing in another, and may not even be of its types.
-    key = hmac.digest(runtime.auth_keys.pepper, b"page of " + request.url.path.encode(), "sha256")
-    return PageRequest(page_size, decode_token(key, page_token) if page_token else None, key)
+def pages_of(most: int | None = None) -> Callable[..., Awaitable[PageRequest]]:
+    """The dependency that reads `page_size` and `page_token`; `most` for lists of items so small that more are fine."""
+
+    async def page_request(
+        request: Request,
+        page_size: Annotated[
+            int, Query(ge=1, description="Items per page; the server may have a lower limit.")
+        ] = DEFAULT_PAGE_SIZE,
+        page_token: Annotated[
+            str | None, Query(max_length=2000, description="`next_page_token` of the page before.")
+        ] = None,
+    ) -> PageRequest:
+        runtime = request.app.state.runtime
+        limit = most or runtime.settings.max_page_size
+        if page_size > limit and "page_size" not in request.query_params:
+            page_size = limit
+        if page_size > limit:
+            raise InvalidInput.of("page_size", f"must be at most {limit}", page_size)
+        # Bound to the list: the keys of one list mean nothing in another, and may not even be of its types.
+        key = hmac.digest(runtime.auth_keys.pepper, b"page of " + request.url.path.encode(), "sha256")
+        return PageRequest(page_size, decode_token(key, page_token) if page_token else None, key)
+
+    return page_request
 
 
-PageOf = Annotated[PageRequest, Depends(page_request)]
+PageOf = Annotated[PageRequest, Depends(pages_of())]
 
 
 def encode_token(key: bytes, values: tuple[Any, ...]) -> str:

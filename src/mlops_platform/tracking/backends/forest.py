@@ -46,7 +46,7 @@ class Forest:
         if importlib.util.find_spec(self._package) is None:
             raise PackageMissing(
                 "Parameter importance needs the package 'scikit-learn', which is not installed on the server.",
-                hint="Install 'scikit-learn' beside the server, or ask without importance; correlations need no package.",
+                hint="Install 'mlops-platform[analysis]' on the server, or ask without; correlations need no package.",
             )
 
     async def weigh(self, columns: Sequence[Sequence[float]], target: Sequence[float]) -> Weighed:

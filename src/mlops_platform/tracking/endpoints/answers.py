@@ -1,9 +1,9 @@
 """From rows to what goes out."""
 
-from mlops_platform.contracts.tracking import Experiment, Metric, Point, Run, RunStatus
+from mlops_platform.contracts.tracking import Experiment, Metric, Run, RunStatus
 from mlops_platform.contracts.tracking_metrics import MetricGoal
 from mlops_platform.core.db.session import Record
-from mlops_platform.tracking.domain.keys import context_of, key_parts
+from mlops_platform.tracking.domain.keys import context_of
 from mlops_platform.tracking.repository.runs import RunData
 
 
@@ -72,9 +72,3 @@ def to_metric(row: Record) -> Metric:
         goal=row.goal,
         count=row.count,
     )
-
-
-def to_point(row: Record, key: str) -> Point:
-    """One point."""
-    name, context = key_parts(key)
-    return Point(key=name, context=context_of(context), step=row.step, timestamp=row.timestamp, value=row.value)

@@ -4,7 +4,7 @@ There is no timer: an idle service stores a request at once, and a busy one coal
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from mlops_platform.core.db.database import Database
 from mlops_platform.core.errors import DependencyUnavailable, StorageFull, TooManyRequests
 from mlops_platform.tracking.errors import RunDeleted, RunNotFound
 from mlops_platform.tracking.repository.metrics import IngestItem, IngestOutcome, KeyIds, intern_keys, store
+from mlops_platform.tracking.service.segments import SegmentBuilder
 
 log = structlog.get_logger(__name__)
 
@@ -44,17 +45,19 @@ class MetricIngest:
         self._is_closing = False
         # Keys are never deleted, so what is remembered stays true.
         self._key_ids: KeyIds = {}
+        self.segments = SegmentBuilder(database)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["MetricIngest"]:
         """Store what is added, until the block ends and all of it is stored."""
         task = asyncio.create_task(self._run(), name="metric-ingest")
-        try:
-            yield self
-        finally:
-            self._is_closing = True
-            self._wake.set()
-            await task
+        async with self.segments.running():
+            try:
+                yield self
+            finally:
+                self._is_closing = True
+                self._wake.set()
+                await task
 
     async def add(self, item: IngestItem) -> int:
         """Store the points of one request; how many of them were new."""
@@ -114,14 +117,24 @@ class MetricIngest:
         known = self._key_ids
         if all((item.project_id, key) in known for item in items for key in set(item.points.keys)):
             async with self._database.autocommit() as session:
-                return await store(session, items, known)
+                outcomes = await store(session, items, known)
+            self._tell(items, outcomes)
+            return outcomes
         async with self._database.write() as session:
             fresh = await intern_keys(session, items, known)
             outcomes = await store(session, items, known | fresh)
         if len(known) > CACHED_KEYS:
             known.clear()
         known.update(fresh)
+        self._tell(items, outcomes)
         return outcomes
+
+    def _tell(self, items: list[IngestItem], outcomes: list[IngestOutcome]) -> None:
+        for item, outcome in zip(items, outcomes, strict=True):
+            if outcome.stored:
+                counts = Counter(item.points.keys)
+                ids = ((self._key_ids.get((item.project_id, key)), count) for key, count in counts.items())
+                self.segments.stored(item.run_id, {key_id: count for key_id, count in ids if key_id is not None})
 
 
 def _fail(batch: list[_Waiting], error: Exception) -> None:
