@@ -191,7 +191,9 @@ class TestThereAndBack:
                 ada, long, [{"x": n, "y": -n, "step": n, "timestamp": AT} for n in range(part * 4000, part * 4000 + 4000)]
             )
         last = await a_run(ada, experiment_id, {"a": 9, "timestamp": AT})
-        found = await pages(ada, f"/api/experiments/{experiment_id}/export/points", run_id=[*small, long, last])
+        found = await pages(
+            ada, f"/api/experiments/{experiment_id}/export/points", run_id=[*small, long, last], page_size=10_000
+        )
         assert [len(page["run"]) for page in found] == [10_000, 10_000, 4004]
         points = {
             (page["run_ids"][run], page["keys"][key]["name"], step, value)

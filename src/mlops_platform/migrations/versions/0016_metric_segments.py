@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0016_metric_segments"
-down_revision = "0011_tracking_runs"
+down_revision = "0013_tracking_imports"
 branch_labels = None
 depends_on = None
 
