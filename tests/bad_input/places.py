@@ -64,12 +64,22 @@ _URN = f"urn:mlops:{PROJECT}:training-set:11111111111111111111111111111111"
 _ROW = features.a_row(hours=2)
 _BEAT = {"writer": "trainer-1", "heartbeat_seconds": 60}
 _SEARCH = {"experiment_ids": ["0" * 31 + "1"], "filter": "metrics.loss > 0"}
+_POINT: dict[str, Any] = {
+    "run": [0],
+    "key": [0],
+    "step": [1],
+    "time_us": [1_790_000_000_000_000],
+    "value": [0.5],
+    "arrived": [False],
+}
+_POINT |= {"run_ids": ["0" * 31 + "1"], "keys": [{"name": "loss"}]}
 # Where the schema alone does not say what makes sense together.
 BODIES: dict[tuple[str, str, str], Any] = {
     ("experiment-tracking", "POST", "/api/runs/{run_id}/inputs"): {"inputs": [_URN]},
     ("experiment-tracking", "POST", "/api/experiments/{experiment_id}/runs/{run_id}/inputs"): {"inputs": [_URN]},
     ("experiment-tracking", "POST", "/api/runs/{run_id}/heartbeat"): _BEAT,
     ("experiment-tracking", "POST", "/api/experiments/{experiment_id}/runs/{run_id}/heartbeat"): _BEAT,
+    ("experiment-tracking", "POST", "/api/experiments/{experiment_id}/import/points"): _POINT,
     ("experiment-tracking", "POST", "/api/runs/bulk"): {"action": "delete", "search": _SEARCH},
     ("experiment-tracking", "POST", "/api/compare"): {"search": _SEARCH, "summary": "max"},
     ("model-registry", "PUT", "/api/models/{name}/aliases/{alias}"): {"version": "1"},
@@ -88,6 +98,8 @@ QUERIES: dict[tuple[str, str, str], dict[str, str]] = {
     ("model-registry", "GET", "/api/lineage"): {"urn": _URN},
     ("experiment-tracking", "GET", "/api/runs/{run_id}/metric-points"): {"key": "loss"},
     ("experiment-tracking", "GET", "/api/experiments/{experiment_id}/runs/{run_id}/metric-points"): {"key": "loss"},
+    ("experiment-tracking", "GET", "/api/experiments/{experiment_id}/export/points"): {"run_id": "0" * 31 + "1"},
+    ("experiment-tracking", "GET", "/api/experiments/{experiment_id}/export/artifacts"): {"owner_id": "0" * 31 + "1"},
     ("feature-store", "GET", "/api/features/serve"): {"entities": "user_123", "features": "age"},
     ("experiment-tracking", "GET", "/api/runs"): {"filter": "metrics.loss > 0"},
 }

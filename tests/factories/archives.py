@@ -33,11 +33,11 @@ def an_archived_experiment(**fields: Any) -> dict[str, Any]:
 async def a_full_experiment(caller: Caller, name: str = "vision/cats") -> tuple[str, dict[str, str]]:
     """An experiment in which everything stands that an archive keeps; its id and those of its runs by what they are for."""
     experiment_id = await an_experiment(caller, name, description="What is a cat?", tags={"team": "vision"})
-    points = [
+    points: list[dict[str, Any]] = [
         {"loss": 1 / (step + 1), "step": step, "timestamp": 1_790_000_000_000 + step, "context": {"split": "val"}}
         for step in range(100)
     ]
-    odd = [{"odd": value, "step": -5, "timestamp": AT} for value in ("NaN", "Infinity", "-Infinity")]
+    odd: list[dict[str, Any]] = [{"odd": value, "step": -5, "timestamp": AT} for value in ("NaN", "Infinity", "-Infinity")]
     odd += [{"arrived": 0.1 + 0.2, "step": 2**62}, {"tiny": 5e-324, "timestamp": "2026-01-31T09:00:00.123456Z"}]
     inner = {"lr": 1e-3, "big": 2**53 - 1, "flag": True, "text": "ä", "list": [1, None, {"a": "b"}], "o": {"n": "adam"}}
     parent = await a_run(

@@ -1,6 +1,7 @@
 """An experiment leaves whole and comes back as it was; what is there with other content stays as it is."""
 
 import json
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -191,7 +192,9 @@ class TestThereAndBack:
                 ada, long, [{"x": n, "y": -n, "step": n, "timestamp": AT} for n in range(part * 4000, part * 4000 + 4000)]
             )
         last = await a_run(ada, experiment_id, {"a": 9, "timestamp": AT})
-        found = await pages(ada, f"/api/experiments/{experiment_id}/export/points", run_id=[*small, long, last])
+        found = await pages(
+            ada, f"/api/experiments/{experiment_id}/export/points", run_id=[*small, long, last], page_size=10_000
+        )
         assert [len(page["run"]) for page in found] == [10_000, 10_000, 4004]
         points = {
             (page["run_ids"][run], page["keys"][key]["name"], step, value)
@@ -376,7 +379,15 @@ class TestBadInput:
         experiment_id = (await get(ada, f"/api/runs/{run_id}"))["experiment_id"]
         whole = {"run_ids": [run_id], "keys": [{"name": "a"}], "run": [0], "key": [0], "step": [0], "time_us": [1]}
         whole |= {"value": [1], "arrived": [False]}
-        for change in ({"step": []}, {"run": [1]}, {"key": [7]}, {"time_us": [-1]}, {"value": ["nan"]}, {"value": [True]}):
+        changes: list[dict[str, Any]] = [
+            {"step": []},
+            {"run": [1]},
+            {"key": [7]},
+            {"time_us": [-1]},
+            {"value": ["nan"]},
+            {"value": [True]},
+        ]
+        for change in changes:
             await post(ada, f"{experiment_id}/import/points", {**whole, **change}, status=422)
         assert (await post(ada, f"{experiment_id}/import/points", whole))["stored"] == 1
 

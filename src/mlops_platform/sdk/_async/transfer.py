@@ -9,6 +9,7 @@ from pydantic_core import from_json
 
 from mlops_platform.contracts.tracking import Artifact, Experiment, MetricsAccepted
 from mlops_platform.contracts.tracking_archives import (
+    EXPORTED_POINTS,
     MAX_IMPORTED_ARTIFACTS,
     ExperimentImported,
     ImportAnswer,
@@ -67,7 +68,7 @@ class AsyncExperimentExport:
             await backend.in_thread(writer.runs, page["items"], page["datasets"])
             run_ids += [run["id"] for run in page["items"]]
         for owners in _parts(run_ids, OWNERS_AT_ONCE):
-            async for page in self._pages("/points", {"run_id": owners}):
+            async for page in self._pages("/points", {"run_id": owners, "page_size": EXPORTED_POINTS}):
                 await backend.in_thread(writer.points, page)
         for owner, ids in (("model", model_ids), ("run", run_ids)):
             for owners in _parts(ids, OWNERS_AT_ONCE):

@@ -138,7 +138,7 @@ class ArchiveSource(Source):
         found: dict[str, int] = {}
         last = ""
         for batch in self._file.table(table).batches(POINTS_AT_ONCE):
-            for owner, rows in groupby(batch.column(column).to_pylist()):
+            for owner, rows in groupby(_texts(batch.column(column))):
                 if table == "points" and owner < last:
                     raise ArchiveError(f"{table}.parquet is not in the order of {column}.")
                 last = owner
@@ -212,7 +212,7 @@ class _PointCursor:
     def columns(self, wanted: set[str], last: str) -> Iterator[Record]:
         """The points of those runs that are wanted; what comes after the last of them is kept."""
         while (batch := self._next()) is not None:
-            runs = batch.column("run_id").to_pylist()
+            runs = _texts(batch.column("run_id"))
             end = next((place for place, run in enumerate(runs) if run > last), len(runs))
             if end < len(runs):
                 self._held = batch.slice(end)
@@ -231,21 +231,31 @@ class _PointCursor:
 
 
 def _columns(batch: Any, chosen: list[int], runs: list[str]) -> Record:
-    names, contexts = batch.column("key").to_pylist(), batch.column("context").to_pylist()
+    if len(chosen) < len(runs):
+        batch, runs = batch.take(chosen), [runs[at] for at in chosen]
+    keys = zip(_texts(batch.column("key")), _texts(batch.column("context")), strict=True)
     times = batch.column("time").cast("int64").to_pylist()
     steps, values, arrived = (batch.column(name).to_pylist() for name in ("step", "value", "arrived"))
     run_places: dict[str, int] = {}
     key_places: dict[tuple[str, str], int] = {}
     made: dict[str, list[Any]] = {
-        "run": [run_places.setdefault(runs[at], len(run_places)) for at in chosen],
-        "key": [key_places.setdefault((names[at], contexts[at]), len(key_places)) for at in chosen],
-        "step": [steps[at] for at in chosen],
-        "time_us": [times[at] for at in chosen],
-        "value": [values[at] for at in chosen],
-        "arrived": [arrived[at] for at in chosen],
+        "run": [run_places.setdefault(run, len(run_places)) for run in runs],
+        "key": [key_places.setdefault(key, len(key_places)) for key in keys],
+        "step": steps,
+        "time_us": times,
+        "value": values,
+        "arrived": arrived,
     }
-    keys = [{"name": name, "context": _read(context) if context else {}} for name, context in key_places]
-    return {**made, "run_ids": list(run_places), "keys": keys}
+    named = [{"name": name, "context": _read(context) if context else {}} for name, context in key_places]
+    return {**made, "run_ids": list(run_places), "keys": named}
+
+
+def _texts(column: Any) -> list[str]:
+    """The texts of a column; of a dictionary each is made once, however often it stands there."""
+    if not hasattr(column, "dictionary"):
+        return list(column.to_pylist())
+    words = column.dictionary.to_pylist()
+    return [words[place] for place in column.indices.to_pylist()]
 
 
 def _opening(file: ArchiveFile, name: str) -> Callable[[], Any]:

@@ -3,10 +3,10 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Response
 
 from mlops_platform.contracts.common import ID_PATTERN, Page
 from mlops_platform.contracts.tracking_archives import (
@@ -22,7 +22,7 @@ from mlops_platform.contracts.tracking_archives import (
 )
 from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.http.dependencies import Caller, Reading, Work
-from mlops_platform.core.http.pages import PageOf, encode_token, pages_of
+from mlops_platform.core.http.pages import PageOf, PageRequest, encode_token, pages_of
 from mlops_platform.core.http.routing import platform_router, problems, requires
 from mlops_platform.core.identity import Principal
 from mlops_platform.tracking.domain.keys import context_of
@@ -112,16 +112,14 @@ async def export_points(
     experiment_id: ExperimentId,
     caller: Caller,
     session: Reading,
-    request: Request,
+    page: Annotated[PageRequest, Depends(pages_of(EXPORTED_POINTS))],
     run_id: OwnerIds,
-    page_token: Annotated[str | None, Query(max_length=2000, description="`next_page_token` of the page before.")] = None,
 ) -> Response:
     """The exact points of some runs of the experiment as columns, by run; at most 10,000 a page."""
     await _check(experiment_id, caller, session)
-    page = await pages_of()(request, 1, page_token)
     reader = ArchiveReader(session, caller)
     counts = await reader.point_counts(experiment_id, run_id)
-    rows, is_more = await _points(reader, counts, page.after)
+    rows, is_more = await _points(reader, counts, page)
     keys = await reader.keys(sorted({row.key_id for row in rows}))
     token = None
     if is_more:
@@ -131,22 +129,21 @@ async def export_points(
     return Response(body, media_type="application/json")
 
 
-async def _points(
-    reader: ArchiveReader, counts: Mapping[str, int], after: tuple[Any, ...] | None
-) -> tuple[list[Record], bool]:
+async def _points(reader: ArchiveReader, counts: Mapping[str, int], page: PageRequest) -> tuple[list[Record], bool]:
     """A page, run by run: small runs are read together, and a large one from where the page before ended."""
+    after, most = page.after, page.size + 1
     left = [run_id for run_id in sorted(counts) if counts[run_id] and (after is None or run_id > after[0])]
     rows: list[Record] = []
     if after is not None:
-        rows += await reader.points([after[0]], after=after[1:], limit=EXPORTED_POINTS + 1)
-    while left and len(rows) <= EXPORTED_POINTS:
-        together, room = [left.pop(0)], EXPORTED_POINTS + 1 - len(rows)
+        rows += await reader.points([after[0]], after=after[1:], limit=most)
+    while left and len(rows) < most:
+        together, room = [left.pop(0)], most - len(rows)
         held = counts[together[0]]
         while left and held + counts[left[0]] <= room:
             held += counts[left[0]]
             together.append(left.pop(0))
         rows += await reader.points(together, after=None, limit=room)
-    return rows[:EXPORTED_POINTS], len(rows) > EXPORTED_POINTS
+    return rows[: page.size], len(rows) > page.size
 
 
 def _columns(rows: Sequence[Record], keys: Mapping[int, Record], token: str | None) -> bytes:

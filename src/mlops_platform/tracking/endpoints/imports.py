@@ -125,8 +125,9 @@ def _points(body: PointColumns) -> dict[str, Points]:
     if len(lengths) > 1:
         raise InvalidInput.of("run", "and the other columns must have one length", sorted(lengths))
     for name, places, most in (("run", body.run, len(body.run_ids)), ("key", body.key, len(body.keys))):
-        if places and max(places) >= most:
-            raise InvalidInput.of(name, f"holds a place beyond the {most} that there are", max(places))
+        beyond = next((at for at, place in enumerate(places) if place >= most), None)
+        if beyond is not None:
+            raise InvalidInput.of(f"{name}.{beyond}", f"is a place beyond the {most} that there are", places[beyond])
     keys = [
         make_key(key.name, read_context(key.context, f"keys[{number}].context")) for number, key in enumerate(body.keys)
     ]

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 import mlflow  # type: ignore[import-not-found]
-import pandas as pd  # type: ignore[import-not-found,unused-ignore]
+import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Metric, Param, RunTag, ViewType  # type: ignore[import-not-found]
 
 client = MlflowClient()
 NAME = "moving/day"

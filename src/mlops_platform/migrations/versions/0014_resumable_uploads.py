@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0015_resumable_uploads"
+revision = "0014_resumable_uploads"
 down_revision = "0013_tracking_imports"
 branch_labels = None
 depends_on = None

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0016_metric_segments"
-down_revision = "0015_resumable_uploads"
+revision = "0015_metric_segments"
+down_revision = "0014_resumable_uploads"
 branch_labels = None
 depends_on = None
 
