@@ -65,7 +65,7 @@ class AsyncSweeping(ABC):
     async def experiment(self, name_or_id: str) -> Experiment: ...
 
     @abstractmethod
-    async def resume_run(self, run_id: str) -> AsyncActiveRun: ...
+    async def _handed_run(self, run_id: str) -> AsyncActiveRun: ...
 
     async def sweep(
         self,
@@ -99,7 +99,7 @@ class AsyncSweeping(ABC):
         made = await self._client.send("POST", "/api/sweeps", Sweep, json=fields)
         sweep = self._opened(made)
         if self._settings.capture:
-            await backend.in_thread(reproduction.record, await self.resume_run(made.id), seeds=made.seed)
+            await backend.in_thread(reproduction.record, await self._handed_run(made.id), seeds=made.seed)
         return sweep
 
     async def open_sweep(self, sweep_id: str) -> "AsyncActiveSweep":
@@ -115,7 +115,7 @@ class AsyncSweeping(ABC):
         return AsyncListing(lambda: self._client.pages(Sweep, "/api/sweeps", params=query, limit=limit))
 
     def _opened(self, info: Sweep) -> "AsyncActiveSweep":
-        return AsyncActiveSweep(info, self._client, self.resume_run)
+        return AsyncActiveSweep(info, self._client, self._handed_run)
 
 
 class AsyncActiveSweep:

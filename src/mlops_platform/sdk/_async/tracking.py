@@ -200,6 +200,10 @@ class AsyncTracking(AsyncExperiments, AsyncRunManagement, AsyncMetrics, AsyncTra
         info = await self.get_run(run_id)
         return AsyncActiveRun(info, self._delivery.recorder, self._artifacts, owner=self, is_guest=True)
 
+    async def _handed_run(self, run_id: str) -> AsyncActiveRun:
+        """Record into a run that the server handed to this process, such as a trial, which beats by itself."""
+        return AsyncActiveRun(await self.get_run(run_id), self._delivery.recorder, self._artifacts, owner=self)
+
     async def get_run(self, run_id: str) -> Run:
         return await self._client.get(Run, _run(run_id))
 

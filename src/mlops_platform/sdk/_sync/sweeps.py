@@ -66,7 +66,7 @@ class Sweeping(ABC):
     def experiment(self, name_or_id: str) -> Experiment: ...
 
     @abstractmethod
-    def resume_run(self, run_id: str) -> ActiveRun: ...
+    def _handed_run(self, run_id: str) -> ActiveRun: ...
 
     def sweep(
         self,
@@ -100,7 +100,7 @@ class Sweeping(ABC):
         made = self._client.send("POST", "/api/sweeps", Sweep, json=fields)
         sweep = self._opened(made)
         if self._settings.capture:
-            backend.in_thread(reproduction.record, self.resume_run(made.id), seeds=made.seed)
+            backend.in_thread(reproduction.record, self._handed_run(made.id), seeds=made.seed)
         return sweep
 
     def open_sweep(self, sweep_id: str) -> "ActiveSweep":
@@ -116,7 +116,7 @@ class Sweeping(ABC):
         return Listing(lambda: self._client.pages(Sweep, "/api/sweeps", params=query, limit=limit))
 
     def _opened(self, info: Sweep) -> "ActiveSweep":
-        return ActiveSweep(info, self._client, self.resume_run)
+        return ActiveSweep(info, self._client, self._handed_run)
 
 
 class ActiveSweep:

@@ -201,6 +201,10 @@ class Tracking(Experiments, RunManagement, Metrics, Transfers, Sweeping):
         info = self.get_run(run_id)
         return ActiveRun(info, self._delivery.recorder, self._artifacts, owner=self, is_guest=True)
 
+    def _handed_run(self, run_id: str) -> ActiveRun:
+        """Record into a run that the server handed to this process, such as a trial, which beats by itself."""
+        return ActiveRun(self.get_run(run_id), self._delivery.recorder, self._artifacts, owner=self)
+
     def get_run(self, run_id: str) -> Run:
         return self._client.get(Run, _run(run_id))
 
