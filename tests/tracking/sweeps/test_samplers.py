@@ -3,6 +3,9 @@
 import asyncio
 import itertools
 import json
+import os
+import signal
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -272,6 +275,31 @@ class TestProcess:
             await asyncio.sleep(0)
             waiting.cancel()
             assert "x" in await sampler.ask(question(20, seed=2))
+
+    async def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_question(self):
+        plane = described(spaces.read_space({name: SweepParam(**bounds) for name, bounds in PLANE.items()}))
+        async with Sampler() as sampler:
+            await sampler.ask(question())
+            process_id = sampler.process_id
+            assert process_id is not None
+            os.kill(process_id, signal.SIGSTOP)
+            sampler._seconds = 0.1
+            with pytest.raises(AnalysisFailed, match="no answer"):
+                await sampler.ask(question(space=plane))
+            sampler._seconds = 30.0
+            with suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGCONT)
+            assert set(await sampler.ask(question())) == {"x"}
+
+    async def test_the_answer_to_another_question_is_refused_and_its_process_ends(self):
+        async with Sampler() as sampler:
+            await sampler.ask(question())
+            assert sampler._process is not None  # something is left in its pipe
+            assert sampler._process.stdin is not None
+            sampler._process.stdin.write(json.dumps(question() | {"number": 99}).encode() + b"\n")
+            with pytest.raises(AnalysisFailed, match="another question"):
+                await sampler.ask(question())
+            assert "x" in await sampler.ask(question())
 
     async def test_what_optuna_cannot_read_fails_alone(self):
         async with Sampler() as sampler:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import itertools
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ class Sampler:
         self._seconds = seconds
         self._idle_seconds = idle_seconds
         self._turn = asyncio.Lock()
+        self._numbers = itertools.count()
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,23 +59,24 @@ class Sampler:
     async def ask(self, question: Mapping[str, Any]) -> Any:
         """The answer to one question; the same question has the same answer."""
         self.require()
-        line = await asyncio.to_thread(_line, question)
+        number = next(self._numbers)
+        line = await asyncio.to_thread(_line, {**question, "number": number})
         async with self._turn:
             try:
                 async with asyncio.timeout(self._seconds):
-                    answer = await self._asked(line)
-            except TimeoutError:
-                raise AnalysisFailed("analysis", f"Optuna had no answer after {self._seconds:g} s.") from None
-            except BaseException:
+                    answer = await self._asked(line, number)
+            except BaseException as error:
                 # Also when the request is cancelled: its answer must not be taken for that of the next question.
                 await self._end()
+                if isinstance(error, TimeoutError):
+                    raise AnalysisFailed("analysis", f"Optuna had no answer after {self._seconds:g} s.") from None
                 raise
         if "error" in answer:
             log.warning("sampler.failed", complaint=answer["error"])
             raise AnalysisFailed("analysis", f"Optuna cannot go on from these trials: {answer['error']}")
         return answer["answer"]
 
-    async def _asked(self, line: bytes) -> Any:
+    async def _asked(self, line: bytes, number: int) -> Any:
         # A process that was idle for long may end at the very moment at which it is asked.
         is_old = self.process_id is not None
         answer = await self._exchange(line)
@@ -82,7 +85,10 @@ class Sampler:
             answer = await self._exchange(line)
         if not answer:
             raise AnalysisFailed("analysis", "The process that runs Optuna ended without an answer.")
-        return await asyncio.to_thread(json.loads, answer)
+        read = await asyncio.to_thread(json.loads, answer)
+        if read["number"] != number:
+            raise AnalysisFailed("analysis", "The process that runs Optuna answered another question.")
+        return read
 
     async def _exchange(self, line: bytes) -> bytes:
         """Empty when the process ended."""

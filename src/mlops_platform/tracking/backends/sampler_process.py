@@ -43,7 +43,7 @@ def main(idle_seconds: float) -> None:
             answer = {"answer": answers[question["kind"]](question)}
         except Exception as error:  # noqa: BLE001  # the edge of the process: one bad study must not end it for others
             answer = {"error": f"{type(error).__name__}: {error}"[:500]}
-        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.write(json.dumps(answer | {"number": question["number"]}) + "\n")
         sys.stdout.flush()
         # Not the high-water mark of getrusage: that is inherited from a server that is large itself.
         if psutil.Process().memory_info().rss > _LARGE:
