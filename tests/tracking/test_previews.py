@@ -163,6 +163,20 @@ class TestTables:
         assert len(json.dumps(shown)) < 1_000_000
         assert (await look(ada, run, "a.txt", b"still here"))["text"] == "still here"
 
+    async def test_what_nobody_reads_of_an_answer_holds_up_nothing(self, tmp_path, monkeypatch):
+        async def overfull(process, size, fetch):
+            while not process.stdout._paused:
+                await asyncio.sleep(0.01)
+            raise NotReadable("Too much.")
+
+        flood = tmp_path / "flood.py"
+        flood.write_text("import sys; sys.stdout.buffer.write(bytes(4_000_000))")
+        monkeypatch.setattr("mlops_platform.tracking.backends.parquet._PROGRAM", str(flood))
+        monkeypatch.setattr("mlops_platform.tracking.backends.parquet._converse", overfull)
+        async with asyncio.timeout(20):
+            with pytest.raises(NotReadable, match="Too much"):
+                await ParquetHead().read(1000, overfull)
+
     async def test_a_file_that_takes_too_long_is_given_up(self):
         async def never(start, end):
             await asyncio.sleep(30)

@@ -74,7 +74,8 @@ class ParquetHead:
         finally:
             if process.returncode is None:
                 process.kill()
-            await process.wait()
+            # Not wait(): that never returns while there is more in the pipe than anybody reads.
+            await process.communicate()
 
 
 async def _converse(process: Any, size: int, fetch: Fetch) -> bytes:
