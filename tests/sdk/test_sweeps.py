@@ -4,15 +4,19 @@ import asyncio
 import math
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import optuna
 import pytest
+from sqlalchemy import update
 
 from mlops_platform.sdk import AsyncPlatform, Platform
 from mlops_platform.sdk.errors import Conflict, InvalidRequest
 from mlops_platform.sdk.settings import Service
 from mlops_platform.sdk.sweeps import Heartbeat, TrialPruned, read_config, read_objectives, read_space
+from mlops_platform.tracking.tables import run_leases
+from mlops_platform.tracking.tasks import fail_silent_runs
 from tests.conftest import Platform as RunningPlatform
 from tests.factories.serving import serving
 from tests.factories.waiting import until
@@ -166,6 +170,21 @@ class TestWorking:
         assert await (await sdk.tracking.resume_run(sweep.id)).flush()
         listed = [entry.path async for entry in sdk.tracking.artifacts(sweep.id)]
         assert listed == ["reproduction"]
+
+    async def test_a_sweep_outlives_the_one_who_started_it(self, sdk_for, platform: RunningPlatform):
+        key, _ = await platform.key(await platform.project())
+        async with sdk_for(key) as creator:
+            creator.tracking._settings = replace(creator.tracking._settings, capture=True)
+            sweep = await creator.tracking.sweep("churn", GRID, objective="loss", method="grid", heartbeat_seconds=60)
+        async with platform.runtime.database.write() as session:
+            later = update(run_leases).values(due_at=datetime.now(UTC) - timedelta(hours=1))
+            await session.execute(later.where(run_leases.c.run_id == sweep.id))
+        await fail_silent_runs(platform.runtime, None)
+        async with sdk_for(key) as worker:
+            assert (await worker.tracking.get_run(sweep.id)).status == "RUNNING"
+            trial = await (await worker.tracking.open_sweep(sweep.id)).ask()
+            assert trial is not None
+            await trial.tell(1.0)
 
 
 class TestSynchronously:
