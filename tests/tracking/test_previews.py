@@ -14,6 +14,7 @@ from mlops_platform.tracking.backends.parquet import NotReadable, ParquetHead
 from mlops_platform.tracking.domain.previews import HEAD_BYTES, MOST_COLUMNS, MOST_ROWS, TEXT_BYTES
 from tests.conftest import Caller, Platform
 from tests.factories.tracking import a_run
+from tests.factories.waiting import until
 
 SERVICE = "experiment-tracking"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -165,8 +166,10 @@ class TestTables:
 
     async def test_what_nobody_reads_of_an_answer_holds_up_nothing(self, tmp_path, monkeypatch):
         async def overfull(process, size, fetch):
-            while not process.stdout._paused:
-                await asyncio.sleep(0.01)
+            async def is_full():
+                return process.stdout._paused
+
+            await until(is_full)
             raise NotReadable("Too much.")
 
         flood = tmp_path / "flood.py"
