@@ -121,6 +121,12 @@ def test_steps_are_exact_decimals():
     assert [point["x"] for point in spaces.cells(space)] == [0.1, 0.3, 0.5, 0.7]
 
 
+def test_the_finest_step_that_is_taken_gives_points_within_the_range():
+    space = spaces.read_space({"x": SweepParam(min=-1e300, max=1e300, step=1e285)})
+    assert all(-1e300 <= space[0].at(place) <= 1e300 for place in (0.0, 0.3, 1.0))
+    assert -1e300 <= space[0].exact(0.123e300) <= 1e300
+
+
 def test_conditions_reach_through_conditions_whatever_the_order_of_declaring():
     space = spaces.read_space(
         {
@@ -153,6 +159,8 @@ def test_a_parameter_may_depend_on_a_number():
         ({"a": SweepParam(min=0.0, max=1.0, log=True)}, "above 0"),
         ({"a": SweepParam(min=1, max=8, log=True, step=2)}, "no 'step'"),
         ({"a": SweepParam(min=1, max=8, step=0)}, "not above 0"),
+        ({"a": SweepParam(min=0.0, max=1e30, step=0.5)}, "too small"),
+        ({"a": SweepParam(min=-1e300, max=1e300, step=5e-324)}, "too small"),
         ({"a": SweepParam(min=1)}, "both"),
         ({"a": SweepParam(min=1, max=2, values=[1])}, "needs one of"),
         ({"a": SweepParam(values=[1], log=True)}, "say nothing"),

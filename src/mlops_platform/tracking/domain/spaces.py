@@ -297,14 +297,21 @@ def _range(name: str, declared: SweepParam, conditions: tuple[Condition, ...]) -
         raise _wrong(name, "has a 'min' above its 'max'", [low, high])
     if declared.log and (low <= 0 or step is not None):
         raise _wrong(name, "is logarithmic: 'min' must be above 0, and it has no 'step'", low)
-    if step is not None and step <= 0:
-        raise _wrong(name, "has a 'step' that is not above 0", step)
+    if step is not None:
+        _check_step(name, float(low), float(high), float(step))
     if kind is ParamType.INT:
         return Dimension(
             name, kind, low, high, None if declared.log else step or 1, log=declared.log, conditions=conditions
         )
     whole = None if step is None else float(step)
     return Dimension(name, kind, float(low), float(high), whole, log=declared.log, conditions=conditions)
+
+
+def _check_step(name: str, low: float, high: float, step: float) -> None:
+    if step <= 0:
+        raise _wrong(name, "has a 'step' that is not above 0", step)
+    if (high - low) / step > _FAR:
+        raise _wrong(name, "has a 'step' that is too small for its range", step)
 
 
 def _ordered(found: Mapping[str, Dimension]) -> Space:
