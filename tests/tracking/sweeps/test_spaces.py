@@ -142,6 +142,51 @@ def test_conditions_reach_through_conditions_whatever_the_order_of_declaring():
     ]
 
 
+def test_what_is_nested_keeps_the_conditions_around_it_and_its_own_say_more():
+    space = spaces.read_space(
+        {
+            "a": SweepParam(values=[1, 2, 3]),
+            "b": SweepParam(values=["x", "y"]),
+            "in": SweepParam(
+                when={"a": [1, 2], "b": "x"},
+                parameters={"c": SweepParam(value=1), "d": SweepParam(value=1, when={"a": 2})},
+            ),
+        }
+    )
+    found = {(point["a"], point["b"]): sorted(point.keys() - {"a", "b"}) for point in spaces.cells(space)}
+    assert found == {
+        (1, "x"): ["in.c"], (1, "y"): [], (2, "x"): ["in.c", "in.d"], (2, "y"): [], (3, "x"): [], (3, "y"): [],
+    }  # fmt: skip
+
+
+def test_the_values_of_a_condition_are_read_once_however_much_is_nested_under_it(monkeypatch):
+    read = []
+    real = spaces.code_of
+
+    def watched(value):
+        read.append(value)
+        return real(value)
+
+    monkeypatch.setattr(spaces, "code_of", watched)
+    parents = {"a": SweepParam(min=0, max=99)}
+    nested = {f"p{number}": SweepParam(value=1) for number in range(90)}
+    spaces.read_space(parents | {"in": SweepParam(when={"a": list(range(100))}, parameters=nested)})
+    assert len(read) == 100
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"b": SweepParam(value=1, when={f"a{number}": list(range(500)) for number in range(21)})},
+        {"in": SweepParam(when={"a": list(range(500))}, parameters={f"p{n}": SweepParam(value=1) for n in range(21)})},
+        {"in": SweepParam(parameters={f"p{n}": SweepParam(value=1, when={"a": list(range(500))}) for n in range(21)})},
+    ],
+)
+def test_conditions_have_so_many_values_and_no_more(parameters):
+    with pytest.raises(InvalidInput, match="more than 10000 values together"):
+        spaces.read_space({"a": SweepParam(min=0, max=499)} | parameters)
+
+
 def test_a_parameter_may_depend_on_a_number():
     space = spaces.read_space({"layers": SweepParam(min=1, max=3), "third": SweepParam(value="x", when={"layers": 3})})
     assert [len(point) for point in spaces.cells(space)] == [1, 1, 2]
@@ -185,3 +230,17 @@ def test_the_largest_grid_is_counted_and_a_larger_one_refused():
         spaces.count_cells(spaces.read_space(largest | {"b": SweepParam(values=[1, 2])}))
     with pytest.raises(InvalidInput, match="too many values"):
         spaces.count_cells(spaces.read_space({"x": SweepParam(min=0, max=2**50)}))
+
+
+@pytest.mark.parametrize("when", [{}, {"a": 1}])
+def test_a_grid_that_is_far_too_large_is_refused_before_anything_is_listed(when, monkeypatch):
+    monkeypatch.setattr(spaces, "_listed", lambda dimension: pytest.fail("it was listed"))
+    wide = {f"p{number}": SweepParam(min=0, max=9999, when=when) for number in range(99)}
+    with pytest.raises(InvalidInput, match="more than 10000 cells"):
+        spaces.count_cells(spaces.read_space({"a": SweepParam(values=[1])} | wide))
+
+
+def test_a_grid_of_two_branches_may_be_as_large_as_one_without():
+    branches = {name: SweepParam(min=1, max=5000, when={"a": name}) for name in "xy"}
+    space = spaces.read_space({"a": SweepParam(values=["x", "y"])} | branches)
+    assert spaces.count_cells(space) == spaces.MAX_CELLS

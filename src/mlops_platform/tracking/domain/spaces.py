@@ -18,6 +18,7 @@ from mlops_platform.tracking.domain.params import MAX_KEY, Param, ParamKind, to_
 MAX_CELLS = 10_000
 MAX_CHOICE_TEXT = 1000
 MAX_SPACE_TEXT = 200_000
+MAX_CONDITION_VALUES = 10_000
 _FAR = 2**53
 
 Point = dict[str, Any]
@@ -49,16 +50,21 @@ class Dimension:
         """Whether the parameters that were chosen before it bring it with them."""
         return all(codes.get(condition.name) in condition.codes for condition in self.conditions)
 
+    def count(self) -> int | None:
+        """How many values it can have; None when there are more than anybody would list."""
+        if self.type is ParamType.CHOICE:
+            return len(self.choices)
+        if self.step is None:
+            return None
+        count = self.steps()
+        return count if count <= MAX_CELLS else None
+
     def values(self) -> Sequence[Any] | None:
         """All values that it can have; None when there are more than anybody would list."""
         if self.type is ParamType.CHOICE:
             return [choice.value for choice in self.choices]
-        if self.step is None:
-            return None
-        count = self.steps()
-        if count > MAX_CELLS:
-            return None
-        return [self.stepped(number) for number in range(count)]
+        count = self.count()
+        return None if count is None else [self.stepped(number) for number in range(count)]
 
     def steps(self) -> int:
         """How many values a range with a step has."""
@@ -115,12 +121,14 @@ def value_of(code: str) -> Any:
 def read_space(parameters: Mapping[str, SweepParam]) -> Space:
     """The space that a request declares, or what is wrong with it."""
     found: dict[str, Dimension] = {}
+    _check_conditions(_condition_values(parameters))
     for dimension in _dimensions("", parameters, {}, depth=0):
         if dimension.name in found:
             raise _wrong(dimension.name, "is given twice, once nested and once with dots")
         found[dimension.name] = dimension
         if len(found) > MAX_DIMENSIONS:
             raise InvalidInput.of("parameters", f"declares more than {MAX_DIMENSIONS} parameters")
+    _check_conditions(sum(len(each.codes) for dimension in found.values() for each in dimension.conditions))
     if sum(len(choice.text) for dimension in found.values() for choice in dimension.choices) > MAX_SPACE_TEXT:
         raise InvalidInput.of("parameters", f"the choices are more than {MAX_SPACE_TEXT} characters together")
     return _ordered(found)
@@ -175,21 +183,32 @@ def _descend(
 
 def count_cells(space: Space) -> int:
     """How many cells a grid has; `InvalidInput` when a parameter has no end, or the grid is too large."""
+    always, least = 1, 1
     for dimension in space:
-        if dimension.values() is None:
+        count = dimension.count()
+        if count is None:
             raise _wrong(
                 dimension.name, "has too many values for a grid", hint="Give 'values', or a 'step' between 'min' and 'max'."
             )
+        # Before any value is listed: a tree that branches so often has as many leaves, whatever depends on what.
+        always *= 1 if dimension.conditions else count
+        least += count - 1
+        if max(always, least) > MAX_CELLS:
+            raise _too_large()
     total = 0
     for _ in cells(space):
         total += 1
         if total > MAX_CELLS:
-            raise InvalidInput.of(
-                "parameters",
-                f"make a grid of more than {MAX_CELLS} cells",
-                hint="Use fewer values, or another method: random and tpe search any space.",
-            )
+            raise _too_large()
     return total
+
+
+def _too_large() -> InvalidInput:
+    return InvalidInput.of(
+        "parameters",
+        f"make a grid of more than {MAX_CELLS} cells",
+        hint="Use fewer values, or another method: random and tpe search any space.",
+    )
 
 
 def cell(space: Space, number: int) -> Point:
@@ -227,7 +246,7 @@ def chance(seed: int, slot: int, name: str) -> float:
 
 
 def _dimensions(
-    prefix: str, parameters: Mapping[str, SweepParam], when: Mapping[str, Any], *, depth: int
+    prefix: str, parameters: Mapping[str, SweepParam], around: Mapping[str, Condition], *, depth: int
 ) -> Iterator[Dimension]:
     if depth > 8:
         raise _wrong(prefix[:-1], "is nested deeper than 8 levels")
@@ -235,27 +254,47 @@ def _dimensions(
         name = f"{prefix}{key}"
         if len(name) > MAX_KEY:
             raise _wrong(name[:60], f"a name has at most {MAX_KEY} characters, with those around it")
-        conditions = {**when, **declared.when}
+        conditions = {**around, **_conditions(name, declared.when)}
         if declared.parameters is not None:
             if _given(declared) - {"when"}:
                 raise _wrong(name, "has parameters nested in it, so it has no values of its own")
             yield from _dimensions(f"{name}.", declared.parameters, conditions, depth=depth + 1)
         else:
-            yield _dimension(name, declared, _conditions(name, conditions))
+            yield _dimension(name, declared, tuple(conditions.values()))
 
 
 def _given(declared: SweepParam) -> set[str]:
     return set(declared.model_fields_set) - {"parameters"}
 
 
-def _conditions(name: str, when: Mapping[str, Any]) -> tuple[Condition, ...]:
-    found = []
+def _conditions(name: str, when: Mapping[str, Any]) -> dict[str, Condition]:
+    """By the parameter that they depend on. What is nested shares them: to read values takes time."""
+    found = {}
     for other, allowed in when.items():
         values = allowed if isinstance(allowed, list) else [allowed]
         if not values or len(values) > 500:
             raise _wrong(name, f"when {other!r}: give 1 to 500 values")
-        found.append(Condition(other, frozenset(code_of(_plain(name, value)) for value in values)))
-    return tuple(found)
+        found[other] = Condition(other, frozenset(code_of(_plain(name, value)) for value in values))
+    return found
+
+
+def _condition_values(parameters: Mapping[str, SweepParam]) -> int:
+    """How many are written down."""
+    return sum(
+        sum(len(allowed) if isinstance(allowed, list) else 1 for allowed in declared.when.values())
+        + _condition_values(declared.parameters or {})
+        for declared in parameters.values()
+    )
+
+
+def _check_conditions(values: int) -> None:
+    if values > MAX_CONDITION_VALUES:
+        raise InvalidInput.of(
+            "parameters",
+            f"the conditions have more than {MAX_CONDITION_VALUES} values together",
+            values,
+            hint="Those of a group count once for each parameter that is nested in it.",
+        )
 
 
 def _dimension(name: str, declared: SweepParam, conditions: tuple[Condition, ...]) -> Dimension:
@@ -316,30 +355,30 @@ def _check_step(name: str, low: float, high: float, step: float) -> None:
 
 def _ordered(found: Mapping[str, Dimension]) -> Space:
     """Each after those that it depends on, else as declared."""
-    for dimension in found.values():
-        for condition in dimension.conditions:
-            _check_condition(dimension, condition, found)
+    conditions = {condition: dimension for dimension in found.values() for condition in dimension.conditions}
+    parents = {condition.name for condition in conditions} & found.keys()
+    possible = {name: {f"{choice.kind}:{choice.text}" for choice in found[name].choices} for name in parents}
+    for condition, dimension in conditions.items():
+        _check_condition(dimension, condition, found, possible)
+    needed = {name: {condition.name for condition in dimension.conditions} for name, dimension in found.items()}
     placed: dict[str, Dimension] = {}
-    while len(placed) < len(found):
-        ready = [
-            dimension
-            for name, dimension in found.items()
-            if name not in placed and all(condition.name in placed for condition in dimension.conditions)
-        ]
-        if not ready:
-            circle = next(name for name in found if name not in placed)
-            raise _wrong(circle, "depends on itself, by way of its conditions")
-        placed[ready[0].name] = ready[0]
+    while needed:
+        name = next((name for name, others in needed.items() if others <= placed.keys()), None)
+        if name is None:
+            raise _wrong(next(iter(needed)), "depends on itself, by way of its conditions")
+        placed[name] = found[name]
+        del needed[name]
     return tuple(placed.values())
 
 
-def _check_condition(dimension: Dimension, condition: Condition, found: Mapping[str, Dimension]) -> None:
+def _check_condition(
+    dimension: Dimension, condition: Condition, found: Mapping[str, Dimension], possible: Mapping[str, set[str]]
+) -> None:
     parent = found.get(condition.name)
     if parent is None:
         raise _wrong(dimension.name, f"depends on {condition.name!r}, which is no parameter of this space")
     if parent.type is ParamType.CHOICE:
-        possible = {f"{choice.kind}:{choice.text}" for choice in parent.choices}
-        impossible = condition.codes - possible
+        impossible = condition.codes - possible[parent.name]
     else:
         impossible = frozenset(code for code in condition.codes if not _lies_in(parent, value_of(code)))
     if impossible:

@@ -57,7 +57,7 @@ async def importance(
     # The connection is given back before anything is computed.
     async with database.read() as session:
         sweep = await found_sweep(session, principal, sweep_id)
-        number, objectives, space = _number(sweep, objective), objectives_of(sweep), space_of(sweep)
+        number, objectives, space = _number(sweep, objective), objectives_of(sweep), await space_of(sweep)
         told = await SweepReader(session, principal).study(sweep_id, objectives, [dimension.name for dimension in space])
     complete = [trial for trial in told if trial[1] == TrialState.COMPLETE]
     if len(complete) < _FEWEST_TRIALS:
@@ -66,7 +66,7 @@ async def importance(
         "kind": "importance",
         "objective": number,
         "directions": [each.goal.value for each in objectives],
-        "space": described(space),
+        "space": await asyncio.to_thread(described, space),
         "trials": complete,
     }
     found = await sampler.ask(question)

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -71,7 +72,7 @@ class Sweeps:
 
     async def create(self, new: SweepCreate) -> str:
         """Start a sweep; the id of its run."""
-        space = spaces.read_space(new.parameters)
+        space = await asyncio.to_thread(spaces.read_space, new.parameters)
         rules.check_sweep(new, space)
         if new.method in {SweepMethod.TPE, SweepMethod.QMC}:
             self._sampler.require()
@@ -159,7 +160,7 @@ class Sweeps:
     async def resume(self, sweep_id: str, resume: SweepResume) -> None:
         """Go on, with other limits where they are given."""
         sweep = await self._held(sweep_id)
-        space = space_of(sweep)
+        space = await space_of(sweep)
         rules.check_limit(SweepMethod(sweep.method), resume.max_trials, space)
         max_trials = resume.max_trials or sweep.max_trials
         seconds = resume.timeout_seconds or sweep.timeout_seconds
@@ -195,7 +196,7 @@ class Sweeps:
 
     async def _point(self, sweep: Record, free: FreeSlot, number: int) -> Point:
         """What is tried at a slot. All but TPE need only the slot; TPE gives a lost trial out again as it was."""
-        space, method = space_of(sweep), SweepMethod(sweep.method)
+        space, method = await space_of(sweep), SweepMethod(sweep.method)
         if method is SweepMethod.GRID:
             return await asyncio.to_thread(spaces.cell, space, free.slot)
         if method is SweepMethod.RANDOM:
@@ -220,7 +221,7 @@ class Sweeps:
                 "seed": int.from_bytes(blake2b(f"{sweep.seed}:{number}".encode(), digest_size=4).digest()),
                 "startup_trials": sweep.startup_trials,
                 "directions": [objective.goal.value for objective in objectives],
-                "space": described(space),
+                "space": await asyncio.to_thread(described, space),
                 "trials": trials,
             }
         )
@@ -320,9 +321,14 @@ _ENDS = {
 }
 
 
-def space_of(sweep: Record) -> Space:
-    """The space that a sweep declares."""
-    return spaces.read_space(_PARAMETERS.validate_json(sweep.parameters))
+async def space_of(sweep: Record) -> Space:
+    """The space that a sweep declares. A large one takes long to read: not on the loop, and not for each trial."""
+    return await asyncio.to_thread(_read_space, sweep.parameters)
+
+
+@lru_cache(maxsize=32)
+def _read_space(declared: str) -> Space:
+    return spaces.read_space(_PARAMETERS.validate_json(declared))
 
 
 def objectives_of(sweep: Record) -> list[Objective]:
