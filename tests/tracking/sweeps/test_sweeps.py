@@ -254,6 +254,19 @@ class TestTelling:
         refused = await ada.http.post(f"/api/sweeps/{sweep_id}/tell", json=body)
         assert (refused.status_code, refused.json()["code"]) == (409, "trial_ended")
 
+    async def test_a_worker_that_resumes_its_run_after_its_point_was_given_away_has_lost_it(self, ada, platform):
+        sweep_id = await a_sweep(ada)
+        lost = await a_trial(ada, sweep_id)
+        await silence(platform, lost["run_id"])
+        again = await a_trial(ada, sweep_id)
+        resumed = await ada.http.patch(f"/api/runs/{lost['run_id']}", json={"status": "RUNNING"})
+        assert resumed.status_code == 200, resumed.text
+        body = {"run_id": lost["run_id"], "values": [0.5]}
+        refused = await ada.http.post(f"/api/sweeps/{sweep_id}/tell", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "trial_ended")
+        assert (await tell(ada, sweep_id, again["run_id"], 0.7))["trial"]["state"] == "COMPLETE"
+        assert (await get(ada, sweep_id))["trials"] == {"COMPLETE": 1, "RUNNING": 1}
+
     async def test_another_writer_cannot_end_a_trial(self, ada):
         sweep_id = await a_sweep(ada)
         trial = await a_trial(ada, sweep_id, writer="w1")

@@ -26,7 +26,6 @@ from mlops_platform.contracts.tracking_sweeps import (
     SweepStop,
     SweepTell,
     TrialOutcome,
-    TrialState,
 )
 from mlops_platform.core.db.session import Record
 from mlops_platform.core.errors import InvalidInput
@@ -129,7 +128,8 @@ class Sweeps:
             if trial.outcome != told.outcome:
                 raise TrialEnded(f"Trial {trial.number} was told {trial.outcome} before.")
             return told.run_id, RunStatus(sweep.status)
-        if trial.state == TrialState.LOST and await self._sweeps.has_later_attempt(trial):
+        # Whatever its run is now: a worker that was silent may have resumed it meanwhile.
+        if await self._sweeps.has_later_attempt(trial):
             raise TrialEnded(
                 f"Trial {trial.number} was given back, and its point was handed out again.",
                 hint=f"{trial.status_reason or 'Its run was ended from elsewhere.'} Ask for another trial.",
