@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlops_platform.contracts.tracking_sweeps import SweepParam
+from mlops_platform.core.errors import TooManyRequests
 from mlops_platform.tracking.backends.sampler import Sampler
 from mlops_platform.tracking.domain import spaces
 from mlops_platform.tracking.errors import AnalysisFailed, PackageMissing
@@ -18,6 +19,7 @@ from mlops_platform.tracking.service.sweeps import described
 from tests.conftest import Caller, Platform
 from tests.factories.sweeps import LINE, a_sweep, a_trial, get, quadratic, tell, worked
 from tests.factories.tracking import an_experiment, log
+from tests.factories.waiting import until
 
 PLANE = {"x": {"min": -5.0, "max": 5.0}, "y": {"min": -5.0, "max": 5.0}}
 
@@ -300,6 +302,46 @@ class TestProcess:
             with pytest.raises(AnalysisFailed, match="another question"):
                 await sampler.ask(question())
             assert "x" in await sampler.ask(question())
+
+    async def test_who_waits_too_long_for_a_turn_is_given_up_and_who_has_it_is_not_disturbed(self):
+        async with Sampler() as sampler:
+            await sampler.ask(question())
+            process_id = sampler.process_id
+            sampler._seconds = 0.05
+            async with asyncio.timeout(20), sampler._turn:
+                with pytest.raises(AnalysisFailed, match="no answer"):
+                    await sampler.ask(question())
+            assert sampler.process_id == process_id
+
+    async def test_more_than_a_few_do_not_wait(self):
+        async with Sampler() as sampler:
+            async with sampler._turn:
+                waiting = [asyncio.create_task(sampler.ask(question())) for _ in range(8)]
+                await until(lambda: sampler._asking == 8)
+                with pytest.raises(TooManyRequests, match="8 questions"):
+                    await sampler.ask(question())
+            assert all("x" in answer for answer in await asyncio.gather(*waiting))
+            assert "x" in await sampler.ask(question())
+
+    async def test_importances_hold_up_nobody_who_asks_for_a_trial(self, ada, monkeypatch):
+        sweep_id, _ = await searched(ada, "i", "tpe", most=5, startup_trials=3, seed=1)
+        await ada.http.post(f"/api/sweeps/{sweep_id}/resume", json={"max_trials": 100})
+        begun, may_end = asyncio.Event(), asyncio.Event()
+        real = Sampler._asked
+
+        async def slow(self, line, number):
+            if b'"importance"' in line:
+                begun.set()
+                await may_end.wait()
+            return await real(self, line, number)
+
+        monkeypatch.setattr(Sampler, "_asked", slow)
+        reading = asyncio.create_task(get(ada, sweep_id, "/importance"))
+        await begun.wait()
+        async with asyncio.timeout(20):
+            await a_trial(ada, sweep_id)
+        may_end.set()
+        assert set((await reading)["importances"]) == {"x", "y"}
 
     async def test_what_optuna_cannot_read_fails_alone(self):
         async with Sampler() as sampler:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import structlog
 
+from mlops_platform.core.errors import TooManyRequests
 from mlops_platform.tracking.errors import AnalysisFailed, PackageMissing
 
 log = structlog.get_logger(__name__)
@@ -20,17 +21,19 @@ log = structlog.get_logger(__name__)
 _PROGRAM = str(Path(__file__).with_name("sampler_process.py"))
 _SECONDS = 30.0
 _IDLE_SECONDS = 120.0
+_MOST_ASKING = 8
 _LONGEST_ANSWER = 4 * 1024 * 1024
 
 
 class Sampler:
-    """One process for this server, started with the first question. Questions wait for each other."""
+    """One process for this server, started with the first question. Few questions wait for each other."""
 
     def __init__(self, *, package: str = "optuna", seconds: float = _SECONDS, idle_seconds: float = _IDLE_SECONDS) -> None:
         self._package = package
         self._seconds = seconds
         self._idle_seconds = idle_seconds
         self._turn = asyncio.Lock()
+        self._asking = 0
         self._numbers = itertools.count()
         self._process: asyncio.subprocess.Process | None = None
 
@@ -61,20 +64,29 @@ class Sampler:
         self.require()
         number = next(self._numbers)
         line = await asyncio.to_thread(_line, {**question, "number": number})
-        async with self._turn:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    answer = await self._asked(line, number)
-            except BaseException as error:
-                # Also when the request is cancelled: its answer must not be taken for that of the next question.
-                await self._end()
-                if isinstance(error, TimeoutError):
-                    raise AnalysisFailed("analysis", f"Optuna had no answer after {self._seconds:g} s.") from None
-                raise
+        # Those who wait may hold a database connection each: there are not to be more of them than that can bear.
+        if self._asking >= _MOST_ASKING:
+            raise TooManyRequests(f"Optuna has {self._asking} questions to answer already.", retry_after_seconds=1)
+        self._asking += 1
+        try:
+            async with asyncio.timeout(self._seconds), self._turn:
+                answer = await self._answered(line, number)
+        except TimeoutError:
+            raise AnalysisFailed("analysis", f"Optuna had no answer after {self._seconds:g} s.") from None
+        finally:
+            self._asking -= 1
         if "error" in answer:
             log.warning("sampler.failed", complaint=answer["error"])
             raise AnalysisFailed("analysis", f"Optuna cannot go on from these trials: {answer['error']}")
         return answer["answer"]
+
+    async def _answered(self, line: bytes, number: int) -> Any:
+        try:
+            return await self._asked(line, number)
+        except BaseException:
+            # Also when it took too long or the request is cancelled: its answer must not be taken for that of the next.
+            await self._end()
+            raise
 
     async def _asked(self, line: bytes, number: int) -> Any:
         # A process that was idle for long may end at the very moment at which it is asked.

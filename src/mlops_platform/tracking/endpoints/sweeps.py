@@ -28,6 +28,7 @@ from mlops_platform.contracts.tracking_sweeps import (
 )
 from mlops_platform.core.db.schema import read_json
 from mlops_platform.core.db.session import ReadSession, Record
+from mlops_platform.core.errors import TooManyRequests
 from mlops_platform.core.http.dependencies import Caller, Reading, RuntimeOf, StateOf, Work
 from mlops_platform.core.http.pages import PageOf
 from mlops_platform.core.http.routing import platform_router, problems, requires
@@ -109,7 +110,7 @@ async def get_sweep(sweep_id: SweepId, caller: Caller, session: Reading) -> Swee
 @router.post(
     "/api/sweeps/{sweep_id}/ask",
     dependencies=[_write, _turn],
-    responses=problems(SweepNotFound, RunDeleted, ExperimentArchived, PackageMissing, AnalysisFailed),
+    responses=problems(SweepNotFound, RunDeleted, ExperimentArchived, PackageMissing, TooManyRequests, AnalysisFailed),
 )
 async def ask(sweep_id: SweepId, body: SweepAsk, work: Work, state: StateOf) -> SweepAnswer:
     """Take the next trial, as a run that has begun. `trial` is null when there is none: `status` and `reason` say why.
@@ -216,13 +217,13 @@ async def get_history(sweep_id: SweepId, caller: Caller, session: Reading, objec
 @router.get(
     "/api/sweeps/{sweep_id}/importance",
     dependencies=[_read],
-    responses=problems(SweepNotFound, PackageMissing, AnalysisFailed),
+    responses=problems(SweepNotFound, PackageMissing, TooManyRequests, AnalysisFailed),
 )
 async def get_importance(
     sweep_id: SweepId, caller: Caller, runtime: RuntimeOf, state: StateOf, objective: ObjectiveOf = None
 ) -> SweepImportance:
     """What each parameter is worth for an objective, by Optuna's PED-ANOVA over the complete trials."""
-    number, trials, found = await sweep_reads.importance(runtime.database, caller, sweep_id, objective, state.sampler)
+    number, trials, found = await sweep_reads.importance(runtime.database, caller, sweep_id, objective, state.importances)
     async with runtime.database.read() as session:
         sweep = await sweep_reads.found_sweep(session, caller, sweep_id)
     return SweepImportance(metric=objectives_of(sweep)[number].metric, trials=trials, importances=found)

@@ -10,6 +10,8 @@ from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.backends.sampler import Sampler
 from mlops_platform.tracking.service.ingest import MetricIngest
 
+_IDLE_SECONDS = 10.0
+
 
 class Turns:
     """Who waits for the same thing waits here in a row, and not each with a database connection of its own."""
@@ -31,11 +33,17 @@ class TrackingState:
 
     ingest: MetricIngest
     sampler: Sampler
+    importances: Sampler
+    """Another process: who reads must not hold up those who ask for trials."""
     turns: Turns
 
 
 @asynccontextmanager
 async def tracking_state(runtime: Runtime) -> AsyncIterator[TrackingState]:
     """Made when the service starts; what is under way is finished when it ends."""
-    async with Sampler() as sampler, MetricIngest(runtime.database).running() as ingest:
-        yield TrackingState(ingest, sampler, Turns())
+    async with (
+        Sampler() as sampler,
+        Sampler(idle_seconds=_IDLE_SECONDS) as importances,
+        MetricIngest(runtime.database).running() as ingest,
+    ):
+        yield TrackingState(ingest, sampler, importances, Turns())
