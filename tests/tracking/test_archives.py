@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from mlops_platform.core.audit.tables import audit_entries
 from mlops_platform.core.identity import Role, new_id
-from mlops_platform.tracking.tables import imports, run_chores
+from mlops_platform.tracking.tables import imports, metric_points, run_chores
 from mlops_platform.tracking.tasks import remove_for_ever
 from tests.conftest import Caller, Platform
 from tests.factories.archives import AT, a_full_experiment, a_model, a_record, an_archived_experiment
@@ -163,6 +163,30 @@ class TestThereAndBack:
         assert await brought_in(bob, archive, contents) == experiment_id
         assert await exported(bob, experiment_id) == archive
         assert (await ada.http.get(f"/api/experiments/{experiment_id}")).status_code == 404
+
+    async def test_what_a_purge_left_to_be_done_spares_the_points_that_came_into_another_project(self, ada, platform):
+        experiment_id, _, archive, contents = await taken(ada)
+        await purged(platform, ada, experiment_id)
+        bob = await platform.caller(SERVICE)
+        await brought_in(bob, archive, contents)
+        await remove_for_ever(platform.runtime, None)
+        assert await exported(bob, experiment_id) == archive
+
+    async def test_a_run_that_was_purged_in_two_projects_leaves_no_points_in_either(self, ada, platform):
+        experiment_id, runs, archive, contents = await taken(ada)
+        await purged(platform, ada, experiment_id)
+        bob = await platform.caller(SERVICE)
+        await brought_in(bob, archive, contents)
+        await purged(platform, bob, experiment_id)
+        async with platform.runtime.database.read() as session:
+            left = metric_points.c.run_id.in_(runs.values())
+            assert await session.scalar(select(func.count()).select_from(metric_points).where(left)) == 0
+            both = run_chores.c.run_id == runs["parent"]
+            rows = await session.all(select(run_chores.c.project_id).where(both))
+        assert {row.project_id for row in rows} == {ada.project, bob.project}
+        assert await brought_in(bob, archive, contents) == experiment_id
+        await remove_for_ever(platform.runtime, None)
+        assert await exported(bob, experiment_id) == archive
 
     async def test_a_deleted_and_archived_experiment_is_so_again(self, ada, platform):
         experiment_id, _, _, contents = await taken(ada)
