@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from mlops_platform.core.audit.tables import audit_entries
+from mlops_platform.core.events.tables import events
 from mlops_platform.core.identity import Role, new_id
 from mlops_platform.tracking.tables import imports, metric_points, run_chores
 from mlops_platform.tracking.tasks import remove_for_ever
@@ -321,6 +322,23 @@ class TestAgain:
         found = await get(ada, f"/api/runs/{run['id']}")
         assert (found["status"], found["tags"], found["parameters"]) == ("FINISHED", {"a": "2"}, {"lr": 0.001, "n": 3})
         assert (await get(ada, f"/api/experiments/{target}"))["runs"] == {"FINISHED": 1}
+
+    async def test_a_run_that_goes_on_is_tied_to_no_logged_model_that_its_project_does_not_have(self, ada, platform):
+        bob = await platform.caller(SERVICE)
+        foreign = a_model()
+        theirs = (await post(bob, "import", {"experiment": an_archived_experiment()}))["id"]
+        await post(bob, f"{theirs}/import/models", {"models": [foreign]})
+        target = (await post(ada, "import", {"experiment": an_archived_experiment()}))["id"]
+        run = a_record(status="RUNNING")
+        await post(ada, f"{target}/import/runs", {"runs": [run], "follow": True})
+        ties = [{"model_id": it, "direction": "output"} for it in (foreign["id"], new_id())]
+        for given in ([run["id"]], [run["id"], new_id()]):
+            later = [{**run, "id": it, "notes": "later", "models": ties} for it in given]
+            await post(ada, f"{target}/import/runs", {"runs": later, "follow": True})
+        assert [it["models"] for it in (await exported(ada, target))["runs"]] == [[], []]
+        async with platform.runtime.database.read() as session:
+            mine = (events.c.project_id == ada.project) & (events.c.type == "lineage.stated")
+            assert await session.scalar(select(func.count()).select_from(events).where(mine)) == 0
 
 
 class TestConflicts:
