@@ -481,6 +481,29 @@ class TestWhoMay:
         body = {"experiment": record, "name": "red/one"}
         assert (await limited.http.post("/api/experiments/import", json=body)).status_code == 200
 
+    async def test_what_is_brought_in_hangs_on_nothing_that_the_caller_may_not_see(self, ada, platform):
+        blue = await an_experiment(ada, "blue/secret")
+        parent, model = await a_run(ada, blue), a_model()
+        await post(ada, f"{blue}/import/models", {"models": [model]})
+        red = await an_experiment(ada, "red/one")
+        limited = await platform.caller(SERVICE, Role.CONTRIBUTOR, project=ada.project, pattern="red/*")
+        ties = [{"model_id": model["id"], "direction": "input"}]
+        child = a_record(parent_run_id=parent, models=ties)
+        (answer,) = (await post(limited, f"{red}/import/runs", {"runs": [child]}))["items"]
+        assert answer["left_out"] == ["parent_run_id"]
+        other = a_record(parent_run_id=parent)
+        answers = (await post(limited, f"{red}/import/runs", {"runs": [a_record(id=parent), other]}))["items"]
+        assert [(it["outcome"], it["differs"], it["left_out"]) for it in answers] == [
+            ("conflict", ["id"], []),
+            ("created", [], ["parent_run_id"]),
+        ]
+        (kept,) = [it for it in (await exported(ada, red))["runs"] if it["id"] == child["id"]]
+        assert (kept["parent_run_id"], kept["models"]) == (None, [])
+        own = a_record(parent_run_id=parent, models=ties)
+        await post(ada, f"{red}/import/runs", {"runs": [own]})
+        (kept,) = [it for it in (await exported(ada, red))["runs"] if it["id"] == own["id"]]
+        assert (kept["parent_run_id"], [it["model_id"] for it in kept["models"]]) == (parent, [model["id"]])
+
     async def test_both_ways_are_audited(self, ada, platform):
         experiment_id, runs, archive, contents = await taken(ada)
         await purged(platform, ada, experiment_id)

@@ -9,6 +9,7 @@ from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.identity import Principal
 from mlops_platform.tracking.repository.artifacts import RUNS, Shelf
+from mlops_platform.tracking.repository.experiments import readable
 from mlops_platform.tracking.repository.keyset import beyond
 from mlops_platform.tracking.tables import (
     datasets,
@@ -125,11 +126,12 @@ class ArchiveReader:
         return await self._session.all(mine.order_by(logged_models.c.id).limit(limit))
 
     async def model_rows(self, model_ids: Sequence[str]) -> Sequence[Record]:
-        """These logged models, with how many files they have."""
+        """Those of these logged models that may be read by their experiment's name, with how many files they have."""
         files = select(func.count()).where(
             in_project(self._principal, logged_model_artifacts), logged_model_artifacts.c.model_id == logged_models.c.id
         )
         mine = visible_to(self._principal, logged_models).add_columns(files.scalar_subquery().label("artifacts"))
+        mine = mine.join(experiments, experiments.c.id == logged_models.c.experiment_id).where(readable(self._principal))
         return await self._session.all(mine.where(logged_models.c.id.in_(model_ids)))
 
     async def model_metrics(self, model_id: str, *, limit: int) -> Sequence[Record]:

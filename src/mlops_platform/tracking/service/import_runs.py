@@ -95,9 +95,11 @@ class RunImports:
                     raise InvalidInput.of(f"{where}.inputs", "names a dataset that is not among datasets", used.name[:100])
 
     async def _known_parents(self, given: Sequence[ArchivedRun]) -> set[str]:
-        """A parent may come with its child; one that nobody knows is left out, since it would never be found."""
-        named = {run.parent_run_id for run in given if run.parent_run_id is not None}
-        return {run.id for run in given} | await self._imports.known_runs(sorted(named))
+        """A parent may come with its child; one that is not there, or not for the caller to see, is left out."""
+        named = sorted({run.parent_run_id for run in given if run.parent_run_id is not None})
+        there = await self._imports.known_runs(named)
+        readable = {row.id for row in await self._runs.readable_runs(named)} if named else set()
+        return ({run.id for run in given} - there) | readable
 
     async def _known_models(self, given: Sequence[ArchivedRun]) -> set[str]:
         ties = sorted({tie.model_id for run in given for tie in run.models})
