@@ -297,6 +297,38 @@ class TestAgain:
         assert (other["items"][0]["outcome"], other["items"][0]["differs"]) == ("conflict", ["notes", "tags"])
         assert (await get(ada, f"/api/runs/{run['id']}"))["tags"] == {"a": "2"}
 
+    @pytest.mark.parametrize("deleted_at", [None, AT])
+    async def test_what_somebody_deleted_before_the_end_stays_deleted_and_is_counted_once(self, ada, deleted_at):
+        target = (await post(ada, "import", {"experiment": an_archived_experiment()}))["id"]
+        run, other, model = a_record(deleted_at=deleted_at), a_record(), a_model(deleted_at=deleted_at)
+        await post(ada, f"{target}/import/models", {"models": [model]})
+        await post(ada, f"{target}/import/runs", {"runs": [run, other]})
+        await ada.http.delete(f"/api/runs/{run['id']}")
+        assert (await ada.http.delete(f"/api/2.0/mlflow/logged-models/m-{model['id']}")).status_code == 200
+        at = (await get(ada, f"/api/runs/{run['id']}"))["deleted_at"]
+        done = [{"id": it["id"]} for it in (run, other)]
+        await post(ada, f"{target}/import/finish", {"runs": done, "models": [{"id": model["id"]}]})
+        assert (await get(ada, f"/api/runs/{run['id']}"))["deleted_at"] == at
+        assert (await exported(ada, target))["models"][0]["deleted_at"] is not None
+        assert (await get(ada, f"/api/experiments/{target}"))["runs"] == {"FINISHED": 1}
+
+    @pytest.mark.parametrize("what", ["deleted_at", "archived_at", "baseline_run_id"])
+    async def test_what_somebody_did_with_the_experiment_before_its_end_stays(self, ada, what):
+        target = (await post(ada, "import", {"experiment": an_archived_experiment()}))["id"]
+        run_id = await a_run(ada, target)
+        url = f"/api/experiments/{target}"
+        match what:
+            case "deleted_at":
+                await ada.http.delete(url)
+            case "archived_at":
+                await ada.http.post(f"{url}/archive")
+            case _:
+                await ada.http.put(f"{url}/baseline", json={"run_id": run_id})
+        before = (await get(ada, url))[what]
+        assert before is not None
+        assert (await post(ada, f"{target}/import/finish", {"experiment": True}))["experiment"] is True
+        assert (await get(ada, url))[what] == before
+
     async def test_the_original_is_the_same_until_something_differs(self, ada):
         experiment_id, runs, archive, _ = await taken(ada)
         body = {"runs": archive["runs"], "datasets": archive["datasets"]}
