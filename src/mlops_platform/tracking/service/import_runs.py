@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from mlops_platform.contracts.common import check_json
 from mlops_platform.contracts.tracking_archives import (
     ArchivedDataset,
     ArchivedParam,
@@ -228,7 +229,8 @@ def _param(given: ArchivedParam, where: str) -> dict[str, Any]:
     """A parameter's row. Its text must be what its type says, or reading it would fail for ever."""
     kind, text, number = ParamKind(given.kind.value), given.text, None
     try:
-        value = Param(given.key, kind, text).value
+        # What escapes in JSON spell was in no text that came in: a lone surrogate, NUL.
+        value = check_json(Param(given.key, kind, text).value)
         if kind in {ParamKind.INT, ParamKind.FLOAT}:
             number = float(value)
         is_right = kind is not ParamKind.BOOL or text in {"true", "false"}
