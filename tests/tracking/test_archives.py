@@ -237,6 +237,20 @@ class TestThereAndBack:
         assert sum(len(page["items"]) for page in found) == 7
         assert len(found) > 1
 
+    @pytest.mark.parametrize("what", ["profile", "columns", "tags"])
+    async def test_a_page_of_runs_with_long_datasets_ends_early(self, ada, what):
+        target = (await post(ada, "import", {"experiment": an_archived_experiment()}))["id"]
+        of_a_dataset = {what: "x" * 1_000_000} if what != "tags" else {}
+        tags = {f"t{n}": "x" * 100_000 for n in range(10)} if what == "tags" else {}
+        for digest in ("a", "b", "c", "d", "e", "f"):
+            dataset = {"name": "d", "digest": digest, "source_type": "local", "source": "s", **of_a_dataset}
+            used = [{"name": "d", "digest": digest, "logged_at": AT, "tags": tags}]
+            runs = [a_record(inputs=used), a_record(inputs=[{**used[0], "tags": {}}])]
+            await post(ada, f"{target}/import/runs", {"runs": runs, "datasets": [dataset]})
+        found = await pages(ada, f"/api/experiments/{target}/export/runs")
+        assert sum(len(page["items"]) for page in found) == 12
+        assert len(found) == 2
+
     async def test_runs_of_another_experiment_are_not_among_its_pages(self, ada):
         mine, other = await an_experiment(ada, "mine"), await an_experiment(ada, "other")
         run_id = await a_run(ada, other, {"loss": 1})
