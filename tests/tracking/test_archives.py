@@ -387,6 +387,15 @@ class TestAgain:
             assert await session.scalar(select(func.count()).select_from(events).where(mine)) == 0
 
 
+class TestPlaces:
+    async def test_a_place_behind_another_server_is_none_and_one_of_the_clients_own_is_kept(self, ada):
+        for given, kept in (("mlflow-artifacts:/1", None), ("s3://bucket/1", "s3://bucket/1")):
+            record = an_archived_experiment(name=f"at {given[:2]}", artifact_location=given)
+            target = (await post(ada, "import", {"experiment": record}))["id"]
+            assert (await get(ada, f"/api/experiments/{target}/export"))["artifact_location"] == kept
+            assert (await post(ada, "import", {"experiment": record}))["differs"] == []
+
+
 class TestConflicts:
     async def test_ids_of_another_project_are_taken_and_say_nothing_of_it(self, ada, platform):
         experiment_id, runs, archive, _ = await taken(ada)
