@@ -54,8 +54,8 @@ class Removal:
         self._session = session
         self._principal = principal
 
-    async def runs(self, run_ids: Collection[str], now: datetime) -> tuple[list[str], int]:
-        """Remove runs that the caller holds; the holders of their artifacts, and how many bytes those were."""
+    async def runs(self, run_ids: Collection[str], now: datetime) -> tuple[list[str], int, Sequence[Record]]:
+        """Remove runs that the caller holds; the holders and bytes of their artifacts, and logged models that went too."""
         mine = in_project(self._principal, run_artifacts) & run_artifacts.c.run_id.in_(run_ids)
         gone = await self._session.all(delete(run_artifacts).where(mine).returning(*run_artifacts.c))
         for table, column in _referring(runs):
@@ -70,13 +70,13 @@ class Removal:
         has_files = exists().where(logged_model_artifacts.c.model_id == logged_models.c.id)
         hollow = in_project(self._principal, logged_models) & logged_models.c.source_run_id.in_(run_ids)
         hollow &= logged_models.c.tags.has_key(ARTIFACT_PATH) & ~has_files
-        await self._session.execute(delete(logged_models).where(hollow))
+        models = await self._session.all(delete(logged_models).where(hollow).returning(*logged_models.c))
         await self._forget_imports("run", run_ids)
         summaries = in_project(self._principal, run_metrics) & run_metrics.c.run_id.in_(run_ids)
         await self._session.execute(delete(run_metrics).where(summaries))
         await self._session.execute(delete(runs).where(in_project(self._principal, runs), runs.c.id.in_(run_ids)))
         await remember(self._session, self._principal, run_ids, PURGED, now)
-        return [holder(row.run_id, row.path) for row in gone], sum(row.size for row in gone)
+        return [holder(row.run_id, row.path) for row in gone], sum(row.size for row in gone), models
 
     async def experiment(self, experiment_id: str) -> list[str]:
         """Remove an experiment that has no runs any more; the holders of what its logged models are made of."""
