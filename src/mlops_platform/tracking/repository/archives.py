@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, Record
@@ -81,7 +82,7 @@ class ArchiveReader:
         size = sum((func.coalesce(func.length(text), 0) for text in texts), literal(100))
         first = (
             select(run_inputs.c.run_id, size.label("size"))
-            .distinct(run_inputs.c.dataset_id)
+            .ext(distinct_on(run_inputs.c.dataset_id))
             .join(datasets, datasets.c.id == run_inputs.c.dataset_id)
             .where(in_project(self._principal, run_inputs, datasets), run_inputs.c.run_id.in_(run_ids))
             .order_by(run_inputs.c.dataset_id, run_inputs.c.run_id)
