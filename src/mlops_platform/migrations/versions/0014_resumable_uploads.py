@@ -9,11 +9,11 @@ down_revision = "0013_tracking_imports"
 branch_labels = None
 depends_on = None
 
-# What is under way goes on. Whoever began one was not kept.
+# What is under way goes on, also where replicas of the version before go on with it: those read the old rows, which stay
+# until they are forgotten. Whoever began one was not kept.
 TAKE_OVER = """
-WITH moved AS (DELETE FROM tracking.uploads RETURNING *)
 INSERT INTO core.uploads (id, project_id, target, parts, created_at, touched_at)
-SELECT id, project_id, target, parts, created_at, created_at FROM moved
+SELECT id, project_id, target, parts, created_at, created_at FROM tracking.uploads
 """
 
 
