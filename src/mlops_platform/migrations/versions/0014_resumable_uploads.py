@@ -38,7 +38,7 @@ def upgrade() -> None:
     op.create_index("uploads_content_idx", "uploads", ["project_id", "sha256"], unique=False, schema="core")
     op.create_index("uploads_touched_idx", "uploads", ["touched_at"], unique=False, schema="core")
     # Not CONCURRENTLY: that waits for every transaction with a snapshot, and a process that waits for its turn to migrate
-    # has one, so both would wait for ever. Files cannot be stored while these are built.
+    # has one: they would wait for each other until one fails. Files cannot be stored while these are built.
     op.create_index(
         "logged_model_artifacts_content_idx",
         "logged_model_artifacts",
