@@ -348,6 +348,36 @@ class TestTampering:
         listed = (await bob.http.get("/api/experiments?deleted=include&archived=include")).json()
         assert listed["items"] == []
 
+    def test_texts_that_the_footer_says_are_plain_and_are_not_are_refused_before_they_are_made(self, archive):
+        def repeat(rows):
+            text = rows[0] | {"profile": "x" * 100_000}
+            rows[:] = [text | {"digest": str(number)} for number in range(1000)]
+
+        def change(members):
+            changed_table(members, "datasets", repeat, use_dictionary=True)
+            content = members["datasets.parquet"]
+            plain_rle_dictionary, plain_rle = b"\x35\x00\x06\x10", b"\x35\x00\x06\x06"
+            assert plain_rle_dictionary in content
+            members["datasets.parquet"] = content.replace(plain_rle_dictionary, plain_rle)
+
+        with pytest.raises(ArchiveError, match="is compressed: it holds more than"):
+            ArchiveSource(rewritten(archive, change)).check()
+
+    def test_texts_that_share_their_beginnings_are_refused_whatever_the_footer_says(self, archive):
+        def repeat(rows):
+            text = rows[0] | {"profile": "x" * 100_000}
+            rows[:] = [text | {"digest": str(number)} for number in range(1000)]
+
+        def change(members):
+            options = {"use_dictionary": False, "column_encoding": {"profile": "DELTA_BYTE_ARRAY"}}
+            changed_table(members, "datasets", repeat, **options)
+            rle_and_delta, rle = b"\x25\x06\x0e", b"\x25\x06\x06"
+            assert rle_and_delta in members["datasets.parquet"]
+            members["datasets.parquet"] = members["datasets.parquet"].replace(rle_and_delta, rle)
+
+        with pytest.raises(ArchiveError, match="Not yet implemented"):
+            ArchiveSource(rewritten(archive, change)).check()
+
     async def test_an_untampered_one_passes_the_same_way(self, archive):
         ArchiveSource(rewritten(archive, lambda _: None)).check()
 
