@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import httpx2
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -116,6 +117,42 @@ class TestTheFile:
             with pytest.raises(PlatformUnreachable):
                 await unreachable.tracking.export_experiment("0198c0ffee007000a000000000c0ffee", folder / "a.zip")
         assert (file.read_bytes(), list(folder.iterdir())) == (before, [])
+
+
+class LoggingOn(httpx2.ASGITransport):
+    """Somebody logs more before the points and before the files are read."""
+
+    def __init__(self, app, more):
+        super().__init__(app)
+        self._more = more
+
+    async def handle_async_request(self, request):
+        for suffix in ("/export/points", "/export/artifacts"):
+            if request.url.path.endswith(suffix) and suffix in self._more:
+                await self._more.pop(suffix)()
+        return await super().handle_async_request(request)
+
+
+class TestWhatGoesOn:
+    async def test_an_export_while_somebody_logs_can_be_brought_in(self, sdk, ada, apps, platform, tmp_path):
+        experiment = await sdk.tracking.create_experiment("live")
+        run_id = (await ada.http.post(f"/api/experiments/{experiment.id}/runs", json={"run_name": "r"})).json()["id"]
+        await ada.http.post(f"/api/runs/{run_id}/metrics", json={"loss": 1, "step": 1})
+
+        async def a_point():
+            await ada.http.post(f"/api/runs/{run_id}/metrics", json={"loss": 2, "step": 2})
+
+        async def a_file():
+            await ada.http.put(f"/api/runs/{run_id}/artifacts/late.txt", content=b"late")
+
+        more = {"/export/points": a_point, "/export/artifacts": a_file}
+        async with AsyncPlatform(settings=sdk.settings, transport=LoggingOn(apps[SERVICE], more)) as live:
+            file = await live.tracking.export_experiment("live", tmp_path / "live.zip")
+        assert more == {}
+        assert [(row["points"], row["artifacts"]) for row in table(file, "runs")] == [(2, 1)]
+        await purge(platform, sdk, experiment.id)
+        report = await sdk.tracking.import_experiment(file)
+        assert (report.is_whole, report.points, report.files) == (True, 2, 1)
 
 
 class TestThereAndBack:
