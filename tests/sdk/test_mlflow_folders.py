@@ -232,6 +232,30 @@ class TestDatabases:
         with pytest.raises(NotADatabase, match="no such table"):
             DatabaseStore(other, None)
 
+    def test_without_a_folder_only_the_usual_ones_beside_it_are_read(self, tmp_path):
+        path = tmp_path / "mlflow.db"
+        connection = sqlite3.connect(path)
+        connection.execute("CREATE TABLE runs (run_uuid, deleted_time, lifecycle_stage)")
+        connection.close()
+        for place in (".ssh/id", "mlruns/0/r/artifacts/a.txt", "mlartifacts/0/r/artifacts/b.txt"):
+            write(tmp_path / place, "x")
+        store = DatabaseStore(path, None)
+
+        def found(uri):
+            return [file.path for file in store.files({"info": {"run_id": "r", "artifact_uri": uri}})]
+
+        assert found((tmp_path / "mlruns/0/r/artifacts").as_uri()) == ["a.txt"]
+        assert found("./mlruns/0/r/artifacts") == ["a.txt"]
+        assert found(str(tmp_path / "mlartifacts/0/r/artifacts")) == ["b.txt"]
+        assert found("mlflow-artifacts:/0/r/artifacts") == ["b.txt"]
+        assert store.left_out == []
+        for uri in ("", str(tmp_path), str(tmp_path / ".ssh"), (tmp_path / ".ssh").as_uri(), "mlflow-artifacts:/../mlruns"):
+            assert found(uri) == []
+            assert "--artifacts" in store.left_out.pop()
+        (tmp_path / "mlruns").rename(tmp_path / "moved")
+        (tmp_path / "mlruns").symlink_to(tmp_path / ".ssh")
+        assert found("mlruns") == []
+
     def test_files_are_read_below_the_given_folder_alone(self, tmp_path):
         path = tmp_path / "mlflow.db"
         connection = sqlite3.connect(path)
