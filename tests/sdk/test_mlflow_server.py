@@ -1,5 +1,7 @@
 """What a server of MLflow answers is read page by page, repeated when it is overloaded, and never trusted with a key."""
 
+from base64 import b64encode
+
 import pytest
 
 from mlops_platform.sdk.errors import NotFound, PlatformUnreachable, UnexpectedAnswer
@@ -76,6 +78,21 @@ def test_nobody_answers(settings_for):
     with pytest.raises(PlatformUnreachable):
         list(store.experiments())
     store.close()
+
+
+def test_a_password_in_the_address_is_used_and_never_shown(reading, settings_for, caplog):
+    caplog.set_level("DEBUG")
+    with fake_service(lambda _: Reply(body={})) as service:
+        with_password = service.url.replace("://", "://bob:s3%20cret@")
+        store = RestStore(with_password, settings_for(service.url, retries=1), None)
+        list(store.experiments())
+        assert service.seen[0].headers["Authorization"] == f"Basic {b64encode(b'bob:s3 cret').decode()}"
+    store.close()
+    away = RestStore("http://bob:s3%20cret@127.0.0.1:1", settings_for("http://127.0.0.1:1", retries=1), None)
+    with pytest.raises(PlatformUnreachable, match=r"Nothing answers at http://127\.0\.0\.1:1:") as caught:
+        list(away.experiments())
+    away.close()
+    assert "cret" not in str(caught.value) + caplog.text
 
 
 def test_a_tree_of_files_is_walked_once_however_it_names_itself(reading):

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import httpx2
 from pydantic_core import from_json
@@ -165,12 +165,18 @@ class _Http:
     """Requests to a server that is not ours, repeated as those to ours are."""
 
     def __init__(self, url: str, settings: ClientSettings, authorization: str | None) -> None:
-        self._url = url.rstrip("/")
+        parts = urlsplit(url)
+        # The address is said in errors and logs, and who may in is not.
+        self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+        named = (
+            httpx2.BasicAuth(unquote(parts.username or ""), unquote(parts.password or "")) if "@" in parts.netloc else None
+        )
         self._policy = RetryPolicy(attempts=settings.retries)
         seconds = settings.timeout_seconds
         self._client = httpx2.Client(
             # No key of ours goes there; and calls to this machine go through no proxy.
             headers={"Authorization": authorization} if authorization else {},
+            auth=named,
             timeout=httpx2.Timeout(seconds, connect=min(5.0, seconds), read=max(seconds, 60.0)),
             limits=httpx2.Limits(max_connections=8),
             trust_env=not is_loopback(url),
