@@ -31,7 +31,7 @@ from mlops_platform.sdk.errors import (
     Unauthenticated,
 )
 from mlops_platform.sdk.files import CHUNK_BYTES, BlobCache
-from mlops_platform.sdk.transfer import ImportReport, Record, Source, SourceFile, SourceModel, SourceRun
+from mlops_platform.sdk.transfer import ImportReport, Record, Source, SourceFile, SourceModel, SourceRun, Unreadable
 from mlops_platform.sdk.wire import encode, file_path, segment
 
 RUNS_AT_ONCE = 50
@@ -265,7 +265,7 @@ class AsyncExperimentImport:
             response = await self._client.request(
                 "PUT", url, content=body, headers=headers, patience_seconds=UPLOAD_PATIENCE_SECONDS
             )
-        except (ApiError, OSError) as error:
+        except (ApiError, OSError, Unreadable) as error:
             if isinstance(error, NOT_YET):
                 raise
             self.report.left_out.append(f"{file.owner_id}: the file {file.path!r}: {error}")

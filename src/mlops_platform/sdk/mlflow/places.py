@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mlops_platform.sdk.errors import MlopsError
+from mlops_platform.sdk.transfer import Unreadable
 
 MAX_DEPTH = 64
 
 
-class NotReadable(MlopsError):
+class NotReadable(Unreadable):
     """A file is not what it should be: a link, a device, or too large."""
 
 
