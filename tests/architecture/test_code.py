@@ -52,7 +52,7 @@ OUTSIDE_PROJECTS = {
         _OF_PLATFORM,
     ),
     "tracking/repository/leases.py": {"claim_silent": _OF_PLATFORM},
-    "tracking/repository/removal.py": dict.fromkeys(("claim_outlived", "claim_emptied", "settle"), _OF_PLATFORM),
+    "tracking/repository/removal.py": dict.fromkeys(("claim_outlived", "claim_emptied"), _OF_PLATFORM),
     "registry/repository/models.py": {"of_versions": "a part of a select that begins with visible_to"},
 }
 SCOPES = {"visible_to", "in_project"}

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import func, select
 
 from mlops_platform.core.audit.tables import audit_entries
+from mlops_platform.core.events.tables import events
 from mlops_platform.core.identity import Role, new_id
-from mlops_platform.tracking.tables import imports, run_chores
+from mlops_platform.tracking.tables import imports, metric_points, run_chores
 from mlops_platform.tracking.tasks import remove_for_ever
 from tests.conftest import Caller, Platform
 from tests.factories.archives import AT, a_full_experiment, a_model, a_record, an_archived_experiment
@@ -36,6 +37,11 @@ async def pages(caller, path, **params):
         token = page["next_page_token"]
         if token is None:
             return found
+
+
+async def exported_runs(caller, experiment_id):
+    found = await pages(caller, f"/api/experiments/{experiment_id}/export/runs")
+    return [item for page in found for item in page["items"]]
 
 
 async def exported(caller, experiment_id):
@@ -164,6 +170,30 @@ class TestThereAndBack:
         assert await exported(bob, experiment_id) == archive
         assert (await ada.http.get(f"/api/experiments/{experiment_id}")).status_code == 404
 
+    async def test_what_a_purge_left_to_be_done_spares_the_points_that_came_into_another_project(self, ada, platform):
+        experiment_id, _, archive, contents = await taken(ada)
+        await purged(platform, ada, experiment_id)
+        bob = await platform.caller(SERVICE)
+        await brought_in(bob, archive, contents)
+        await remove_for_ever(platform.runtime, None)
+        assert await exported(bob, experiment_id) == archive
+
+    async def test_a_run_that_was_purged_in_two_projects_leaves_no_points_in_either(self, ada, platform):
+        experiment_id, runs, archive, contents = await taken(ada)
+        await purged(platform, ada, experiment_id)
+        bob = await platform.caller(SERVICE)
+        await brought_in(bob, archive, contents)
+        await purged(platform, bob, experiment_id)
+        async with platform.runtime.database.read() as session:
+            left = metric_points.c.run_id.in_(runs.values())
+            assert await session.scalar(select(func.count()).select_from(metric_points).where(left)) == 0
+            both = run_chores.c.run_id == runs["parent"]
+            rows = await session.all(select(run_chores.c.project_id).where(both))
+        assert {row.project_id for row in rows} == {ada.project, bob.project}
+        assert await brought_in(bob, archive, contents) == experiment_id
+        await remove_for_ever(platform.runtime, None)
+        assert await exported(bob, experiment_id) == archive
+
     async def test_a_deleted_and_archived_experiment_is_so_again(self, ada, platform):
         experiment_id, _, _, contents = await taken(ada)
         await ada.http.post(f"/api/experiments/{experiment_id}/archive")
@@ -211,6 +241,20 @@ class TestThereAndBack:
         found = await pages(ada, f"/api/experiments/{experiment_id}/export/runs")
         assert sum(len(page["items"]) for page in found) == 7
         assert len(found) > 1
+
+    @pytest.mark.parametrize("what", ["profile", "columns", "tags"])
+    async def test_a_page_of_runs_with_long_datasets_ends_early(self, ada, what):
+        target = (await post(ada, "import", {"experiment": an_archived_experiment()}))["id"]
+        of_a_dataset = {what: "x" * 1_000_000} if what != "tags" else {}
+        tags = {f"t{n}": "x" * 100_000 for n in range(10)} if what == "tags" else {}
+        for digest in ("a", "b", "c", "d", "e", "f"):
+            dataset = {"name": "d", "digest": digest, "source_type": "local", "source": "s", **of_a_dataset}
+            used = [{"name": "d", "digest": digest, "logged_at": AT, "tags": tags}]
+            runs = [a_record(inputs=used), a_record(inputs=[{**used[0], "tags": {}}])]
+            await post(ada, f"{target}/import/runs", {"runs": runs, "datasets": [dataset]})
+        found = await pages(ada, f"/api/experiments/{target}/export/runs")
+        assert sum(len(page["items"]) for page in found) == 12
+        assert len(found) == 2
 
     async def test_runs_of_another_experiment_are_not_among_its_pages(self, ada):
         mine, other = await an_experiment(ada, "mine"), await an_experiment(ada, "other")
@@ -272,6 +316,38 @@ class TestAgain:
         assert (other["items"][0]["outcome"], other["items"][0]["differs"]) == ("conflict", ["notes", "tags"])
         assert (await get(ada, f"/api/runs/{run['id']}"))["tags"] == {"a": "2"}
 
+    @pytest.mark.parametrize("deleted_at", [None, AT])
+    async def test_what_somebody_deleted_before_the_end_stays_deleted_and_is_counted_once(self, ada, deleted_at):
+        target = (await post(ada, "import", {"experiment": an_archived_experiment()}))["id"]
+        run, other, model = a_record(deleted_at=deleted_at), a_record(), a_model(deleted_at=deleted_at)
+        await post(ada, f"{target}/import/models", {"models": [model]})
+        await post(ada, f"{target}/import/runs", {"runs": [run, other]})
+        await ada.http.delete(f"/api/runs/{run['id']}")
+        assert (await ada.http.delete(f"/api/2.0/mlflow/logged-models/m-{model['id']}")).status_code == 200
+        at = (await get(ada, f"/api/runs/{run['id']}"))["deleted_at"]
+        done = [{"id": it["id"]} for it in (run, other)]
+        await post(ada, f"{target}/import/finish", {"runs": done, "models": [{"id": model["id"]}]})
+        assert (await get(ada, f"/api/runs/{run['id']}"))["deleted_at"] == at
+        assert (await exported(ada, target))["models"][0]["deleted_at"] is not None
+        assert (await get(ada, f"/api/experiments/{target}"))["runs"] == {"FINISHED": 1}
+
+    @pytest.mark.parametrize("what", ["deleted_at", "archived_at", "baseline_run_id"])
+    async def test_what_somebody_did_with_the_experiment_before_its_end_stays(self, ada, what):
+        target = (await post(ada, "import", {"experiment": an_archived_experiment()}))["id"]
+        run_id = await a_run(ada, target)
+        url = f"/api/experiments/{target}"
+        match what:
+            case "deleted_at":
+                await ada.http.delete(url)
+            case "archived_at":
+                await ada.http.post(f"{url}/archive")
+            case _:
+                await ada.http.put(f"{url}/baseline", json={"run_id": run_id})
+        before = (await get(ada, url))[what]
+        assert before is not None
+        assert (await post(ada, f"{target}/import/finish", {"experiment": True}))["experiment"] is True
+        assert (await get(ada, url))[what] == before
+
     async def test_the_original_is_the_same_until_something_differs(self, ada):
         experiment_id, runs, archive, _ = await taken(ada)
         body = {"runs": archive["runs"], "datasets": archive["datasets"]}
@@ -297,6 +373,32 @@ class TestAgain:
         found = await get(ada, f"/api/runs/{run['id']}")
         assert (found["status"], found["tags"], found["parameters"]) == ("FINISHED", {"a": "2"}, {"lr": 0.001, "n": 3})
         assert (await get(ada, f"/api/experiments/{target}"))["runs"] == {"FINISHED": 1}
+
+    async def test_a_run_that_goes_on_is_tied_to_no_logged_model_that_its_project_does_not_have(self, ada, platform):
+        bob = await platform.caller(SERVICE)
+        foreign = a_model()
+        theirs = (await post(bob, "import", {"experiment": an_archived_experiment()}))["id"]
+        await post(bob, f"{theirs}/import/models", {"models": [foreign]})
+        target = (await post(ada, "import", {"experiment": an_archived_experiment()}))["id"]
+        run = a_record(status="RUNNING")
+        await post(ada, f"{target}/import/runs", {"runs": [run], "follow": True})
+        ties = [{"model_id": it, "direction": "output"} for it in (foreign["id"], new_id())]
+        for given in ([run["id"]], [run["id"], new_id()]):
+            later = [{**run, "id": it, "notes": "later", "models": ties} for it in given]
+            await post(ada, f"{target}/import/runs", {"runs": later, "follow": True})
+        assert [it["models"] for it in await exported_runs(ada, target)] == [[], []]
+        async with platform.runtime.database.read() as session:
+            mine = (events.c.project_id == ada.project) & (events.c.type == "lineage.stated")
+            assert await session.scalar(select(func.count()).select_from(events).where(mine)) == 0
+
+
+class TestPlaces:
+    async def test_a_place_behind_another_server_is_none_and_one_of_the_clients_own_is_kept(self, ada):
+        for given, kept in (("mlflow-artifacts:/1", None), ("s3://bucket/1", "s3://bucket/1")):
+            record = an_archived_experiment(name=f"at {given[:2]}", artifact_location=given)
+            target = (await post(ada, "import", {"experiment": record}))["id"]
+            assert (await get(ada, f"/api/experiments/{target}/export"))["artifact_location"] == kept
+            assert (await post(ada, "import", {"experiment": record}))["differs"] == []
 
 
 class TestConflicts:
@@ -358,6 +460,11 @@ class TestBadInput:
             ({"start_time": "2026-01-02T00:00:00Z", "end_time": "2026-01-01T00:00:00Z"}, "end_time"),
             ({"params": [{"key": "a", "kind": "int", "text": "one"}]}, "params.a"),
             ({"params": [{"key": "a", "kind": "json", "text": "{"}]}, "params.a"),
+            ({"params": [{"key": "a", "kind": "json", "text": r'"\ud800"'}]}, "params.a"),
+            ({"params": [{"key": "a", "kind": "json", "text": r'[{"\ud800": 1}]'}]}, "params.a"),
+            ({"params": [{"key": "a", "kind": "json", "text": r'["\u0000"]'}]}, "params.a"),
+            ({"params": [{"key": "a", "kind": "json", "text": "[NaN]"}]}, "params.a"),
+            ({"params": [{"key": "a", "kind": "int", "text": "9" * 30}]}, "params.a"),
             ({"params": [{"key": "a", "kind": "bool", "text": "1"}]}, "params.a"),
             ({"params": [{"key": "a", "kind": "int", "text": "9" * 5000}]}, "params.a"),
             ({"params": [{"key": "a", "kind": "int", "text": "1"}] * 2}, "params"),
@@ -438,6 +545,29 @@ class TestWhoMay:
         assert (await limited.http.post("/api/experiments/import", json={"experiment": record})).status_code == 403
         body = {"experiment": record, "name": "red/one"}
         assert (await limited.http.post("/api/experiments/import", json=body)).status_code == 200
+
+    async def test_what_is_brought_in_hangs_on_nothing_that_the_caller_may_not_see(self, ada, platform):
+        blue = await an_experiment(ada, "blue/secret")
+        parent, model = await a_run(ada, blue), a_model()
+        await post(ada, f"{blue}/import/models", {"models": [model]})
+        red = await an_experiment(ada, "red/one")
+        limited = await platform.caller(SERVICE, Role.CONTRIBUTOR, project=ada.project, pattern="red/*")
+        ties = [{"model_id": model["id"], "direction": "input"}]
+        child = a_record(parent_run_id=parent, models=ties)
+        (answer,) = (await post(limited, f"{red}/import/runs", {"runs": [child]}))["items"]
+        assert answer["left_out"] == ["parent_run_id"]
+        other = a_record(parent_run_id=parent)
+        answers = (await post(limited, f"{red}/import/runs", {"runs": [a_record(id=parent), other]}))["items"]
+        assert [(it["outcome"], it["differs"], it["left_out"]) for it in answers] == [
+            ("conflict", ["id"], []),
+            ("created", [], ["parent_run_id"]),
+        ]
+        (kept,) = [it for it in await exported_runs(ada, red) if it["id"] == child["id"]]
+        assert (kept["parent_run_id"], kept["models"]) == (None, [])
+        own = a_record(parent_run_id=parent, models=ties)
+        await post(ada, f"{red}/import/runs", {"runs": [own]})
+        (kept,) = [it for it in await exported_runs(ada, red) if it["id"] == own["id"]]
+        assert (kept["parent_run_id"], [it["model_id"] for it in kept["models"]]) == (parent, [model["id"]])
 
     async def test_both_ways_are_audited(self, ada, platform):
         experiment_id, runs, archive, contents = await taken(ada)

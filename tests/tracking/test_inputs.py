@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from mlops_platform.core.events.tables import events
 from tests.conftest import Caller, Platform
 from tests.factories.tracking import a_run, an_experiment
 
@@ -192,6 +194,18 @@ class TestModels:
         assert (await ada.http.post(f"/api/runs/{run_id}/purge")).status_code in {200, 204}
         answers = [await ada.http.get(f"/api/2.0/mlflow/logged-models/{model_id}") for model_id in (of_run, own)]
         assert [answer.status_code for answer in answers] == [404, 200]
+
+    async def test_that_it_went_with_its_run_is_audited_and_told(self, ada, platform):
+        run_id = await a_run(ada)
+        model_id = (await make(ada, run_id, path="model"))["id"]
+        await ada.http.delete(f"/api/runs/{run_id}")
+        await ada.http.post(f"/api/runs/{run_id}/purge")
+        entries = (await ada.http.get("/api/platform/audit")).json()["items"]
+        purged = [entry["resource"] for entry in entries if entry["action"] == "logged_model.purged"]
+        assert purged == [f"urn:mlops:{ada.project}:logged-model:{model_id}"]
+        async with platform.runtime.database.read() as session:
+            mine = (events.c.project_id == ada.project) & (events.c.type == "logged_model.purged")
+            assert [row.subject for row in await session.all(select(events).where(mine))] == purged
 
     @pytest.mark.parametrize(
         "body",

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.tracking.domain.segments import BLOCK, POINTS, RECORD, Stretch, blocks, packed, reduced, unpacked
 from mlops_platform.tracking.repository import segments as repository
 from mlops_platform.tracking.service.segments import WORTHWHILE, SegmentBuilder
-from mlops_platform.tracking.tables import metric_segments, run_metrics
+from mlops_platform.tracking.tables import metric_points, metric_segments, run_metrics
 from tests.conftest import Caller, Platform
 from tests.factories.tracking import a_run, an_experiment, log
 
@@ -173,6 +173,21 @@ class TestBuilding:
             assert {y for x, y in zip(drawn["x"], drawn["y"], strict=True) if x >= 3000} == {2.0}
             assert {y for x, y in zip(drawn["x"], drawn["y"], strict=True) if x < 3000} == {1.0}
             assert (await built(runtime, run_id)).is_true
+
+    async def test_a_replica_of_before_that_truncates_takes_the_segments_along(self, ada, runtime):
+        run_id = await a_long_run(ada, [1.0] * LONG)
+        assert (await built(runtime, run_id)).is_true
+        key_id = await key_of(runtime, run_id)
+        async with runtime.database.write() as session:
+            # What truncation did before there were segments.
+            of_run = (metric_points.c.run_id == run_id) & (metric_points.c.key_id == key_id)
+            await session.execute(delete(metric_points).where(of_run, metric_points.c.step >= 3000))
+            await session.execute(
+                update(run_metrics).where(run_metrics.c.run_id == run_id).values(count=3000, last_step=2999)
+            )
+        await more(ada, run_id, [2.0] * (LONG - 3000), first=3000)
+        drawn = await chart(ada, run_id)
+        assert {y for x, y in zip(drawn["x"], drawn["y"], strict=True) if x >= 3000} == {2.0}
 
     async def test_builders_of_several_replicas_make_each_segment_once(self, ada, runtime):
         run_id = await a_long_run(ada, [float(n % 977) for n in range(LONG)])

@@ -4,11 +4,12 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from mlops_platform.core.identity import Role
 from mlops_platform.core.storage.tables import blob_references, blobs, uploads
 from mlops_platform.tracking.service.uploads import forget_old
+from mlops_platform.tracking.tables import uploads as of_before
 from tests.conftest import Caller, Platform
 from tests.factories.tracking import a_run, an_experiment
 
@@ -218,6 +219,21 @@ class TestParts:
         assert await held(platform, upload) == 0
         assert (await send(ada, run, upload, 1)).status_code == 404
         assert (await send(ada, run, other, 1, b"other")).status_code == 200
+
+    async def test_what_the_version_before_began_is_swept_here_only_if_it_was_not_taken_over(self, platform, ada, run):
+        taken, other = await begin(ada, run), await begin(ada, run, b"other", path="other")
+        for upload, content in ((taken, CONTENT), (other, b"other")):
+            await send(ada, run, upload, 1, content)
+        old = {"project_id": ada.project, "target": "x", "parts": 4, "created_at": datetime.now(UTC) - timedelta(hours=49)}
+        async with platform.runtime.database.write() as session:
+            await session.execute(insert(of_before).values([{**old, "id": it["id"]} for it in (taken, other)]))
+            await session.execute(delete(uploads).where(uploads.c.id == other["id"]))
+        await forget_old(platform.runtime)
+        assert (await held(platform, taken), await held(platform, other)) == (1, 0)
+        assert (await send(ada, run, taken, 2)).status_code == 200
+        async with platform.runtime.database.read() as session:
+            mine = of_before.c.project_id == ada.project
+            assert await session.scalar(select(func.count()).select_from(of_before).where(mine)) == 0
 
 
 async def held(platform, upload):

@@ -274,6 +274,8 @@ run_leases = Table(
 )
 
 # What is left to do after a change, when statements that began before it have ended. No foreign key: the run may be gone.
+# A run that was purged may come into another project under its id, and be purged there too. The key has no project, since
+# replicas of the version before insert ON CONFLICT (run_id, kind): a second project's chore has its project in its kind.
 run_chores = Table(
     "run_chores",
     METADATA,

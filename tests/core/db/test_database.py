@@ -1,7 +1,10 @@
 """Sessions over a real server that refuses, waits, breaks off and comes back."""
 
 import asyncio
+import os
+import signal
 import time
+from contextlib import contextmanager
 
 import asyncpg
 import pytest
@@ -369,6 +372,87 @@ class TestBrokenConnections:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert await count(database) == 0
+
+
+async def backend(session):
+    return await session.scalar(text("SELECT pg_backend_pid()"))
+
+
+@contextmanager
+def silent(pid):
+    """A backend that keeps its connection and answers nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class TestPastSqlalchemy:
+    """Statements that go to the driver alone: what happens to their connection is told to nobody else."""
+
+    async def test_connections_that_the_server_closed_are_replaced(self, make, fresh_database):
+        database = make(pool_size=3)
+
+        async def held(session):
+            async with session() as opened:
+                pid = await backend(opened)
+                await all_here.wait()
+                return pid
+
+        for way in (database.write, database.read):
+            all_here = asyncio.Barrier(3)
+            pids = await asyncio.gather(*(held(way) for _ in range(3)))
+            async with connected(fresh_database.superuser_dsn) as other:
+                for pid in pids:
+                    await other.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+        for _ in range(6):
+            async with database.autocommit() as session:
+                assert [tuple(row) for row in await session.fetch("SELECT 1")] == [(1,)]
+        for _ in range(6):
+            async with database.read() as session, session.together():
+                assert await session.scalar(text("SELECT 1")) == 1
+
+    async def test_a_transaction_that_was_given_up_while_it_began_is_not_given_to_others(self, make):
+        database = make(pool_size=1)
+        async with database.read() as session:
+            pid = await backend(session)
+
+        async def read():
+            async with asyncio.timeout(0.3), database.read() as session, session.together():
+                await session.scalar(text("SELECT 1"))
+
+        with silent(pid), pytest.raises(TimeoutError):
+            await read()
+        with pytest.raises(InvalidInput):
+            async with database.read() as session:
+                await session.scalar(text("SELECT 1 / (SELECT 0)"))
+        async with database.read() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
+
+    async def test_a_statement_that_was_given_up_does_not_wait_for_a_silent_server(self, make):
+        database = make(pool_size=1)
+        begun = asyncio.Event()
+
+        async def change():
+            async with database.write() as session:
+                pids.append(await backend(session))
+                begun.set()
+                await go_on.wait()
+                await session.fetch("SELECT 1")
+
+        pids: list[int] = []
+        go_on = asyncio.Event()
+        task = asyncio.create_task(change())
+        await begun.wait()
+        with silent(pids[0]):
+            go_on.set()
+            done, _ = await asyncio.wait([task], timeout=0.3)
+            assert not done
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=10)
+            assert done, "the rollback waits for a server that is silent"
         assert await count(database) == 0
 
 

@@ -1,5 +1,6 @@
 """Reading and writing sessions as distinct types, so that a GET cannot write by accident."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -47,20 +48,36 @@ class ReadSession:
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
         """Statements within one transaction, for those that a setting local to it steers."""
-        raw = await self._connection.get_raw_connection()
-        driver: asyncpg.Connection[Any] = raw.driver_connection
+        driver = await self._alive()
         transaction = driver.transaction(readonly=True)
-        with reaching_database():
-            await transaction.start()
+        is_over = False
         try:
-            yield
-        except BaseException:
-            # Whoever was cancelled in the middle of a statement finds the connection closed.
+            with reaching_database():
+                await transaction.start()
+            try:
+                yield
+            except Exception:
+                if not driver.is_closed():
+                    with reaching_database():
+                        await transaction.rollback()
+                    is_over = True
+                raise
+            with reaching_database():
+                await transaction.commit()
+            is_over = True
+        finally:
+            # Nobody else knows of this transaction: a connection that may still be in it must not go back to the others.
+            if not is_over and not self._connection.invalidated:
+                await self._connection.invalidate()
+
+    async def _alive(self) -> Any:
+        """The asyncpg connection beneath, which lives: SQLAlchemy learns of no error of what went past it."""
+        while True:
+            with reaching_database():
+                driver: Any = (await self._connection.get_raw_connection()).driver_connection
             if not driver.is_closed():
-                await transaction.rollback()
-            raise
-        with reaching_database():
-            await transaction.commit()
+                return driver
+            await self._connection.invalidate()
 
     async def _run(
         self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
@@ -97,8 +114,14 @@ class WriteSession(ReadSession):
     async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         """A statement through the driver alone, with `$1` for its arguments: for hot paths."""
         driver = await self.driver()
-        with reaching_database():
-            rows: Sequence[asyncpg.Record] = await driver.fetch(statement, *arguments)
+        try:
+            with reaching_database():
+                rows: Sequence[asyncpg.Record] = await driver.fetch(statement, *arguments)
+        except BaseException as error:
+            # A rollback would wait for the answer to the cancelled statement, from a server that may have gone silent.
+            if isinstance(error, asyncio.CancelledError) or driver.is_closed():
+                await self._connection.invalidate()
+            raise
         return rows
 
     @asynccontextmanager
@@ -152,8 +175,7 @@ class AutocommitSession(WriteSession):
 
     async def driver(self) -> Any:
         """The asyncpg connection beneath; there is no transaction to begin."""
-        raw = await self._connection.get_raw_connection()
-        return raw.driver_connection
+        return await self._alive()
 
 
 def violated_constraint(error: IntegrityError) -> str | None:

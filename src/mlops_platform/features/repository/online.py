@@ -55,10 +55,9 @@ class OnlineValues:
         ordered = sorted(rows, key=lambda pair: pair[0])
         async with self._database.write() as session:
             await session.execute(_LAZILY)
-            connection = await session.driver()
             for start in range(0, len(ordered), CHUNK):
                 part = ordered[start : start + CHUNK]
-                await connection.execute(
+                await session.fetch(
                     _SAVE,
                     [key.project_id for key, _ in part],
                     [key.feature_set_id for key, _ in part],

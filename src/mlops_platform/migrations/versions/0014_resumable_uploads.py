@@ -9,11 +9,11 @@ down_revision = "0013_tracking_imports"
 branch_labels = None
 depends_on = None
 
-# What is under way goes on. Whoever began one was not kept.
+# What is under way goes on, also where replicas of the version before go on with it: those read the old rows, which stay
+# until they are forgotten. Whoever began one was not kept.
 TAKE_OVER = """
-WITH moved AS (DELETE FROM tracking.uploads RETURNING *)
 INSERT INTO core.uploads (id, project_id, target, parts, created_at, touched_at)
-SELECT id, project_id, target, parts, created_at, created_at FROM moved
+SELECT id, project_id, target, parts, created_at, created_at FROM tracking.uploads
 """
 
 
@@ -37,6 +37,8 @@ def upgrade() -> None:
     )
     op.create_index("uploads_content_idx", "uploads", ["project_id", "sha256"], unique=False, schema="core")
     op.create_index("uploads_touched_idx", "uploads", ["touched_at"], unique=False, schema="core")
+    # Not CONCURRENTLY: that waits for every transaction with a snapshot, and a process that waits for its turn to migrate
+    # has one: they would wait for each other until one fails. Files cannot be stored while these are built.
     op.create_index(
         "logged_model_artifacts_content_idx",
         "logged_model_artifacts",

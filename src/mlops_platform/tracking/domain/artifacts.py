@@ -6,6 +6,8 @@ from mlops_platform.core.errors import InvalidInput
 
 MAX_BYTES = 1024
 DEFAULT_TYPE = "application/octet-stream"
+SCHEME = "mlflow-artifacts:/"
+"""What the place of artifacts begins with for MLflow when they lie behind this server."""
 ARTIFACT_PATH = "mlops.artifact_path"
 """The tag of a logged model whose files are artifacts of the run that made it: where among them."""
 # U+FFFD is what bytes that are no UTF-8 are read as: two such names would be one.

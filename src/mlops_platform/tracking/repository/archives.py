@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, cast, func, select, tuple_
+from sqlalchemy import BigInteger, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from mlops_platform.core.auth.visibility import in_project, visible_to
 from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.identity import Principal
 from mlops_platform.tracking.repository.artifacts import RUNS, Shelf
+from mlops_platform.tracking.repository.experiments import readable
 from mlops_platform.tracking.repository.keyset import beyond
 from mlops_platform.tracking.tables import (
     datasets,
@@ -64,12 +66,30 @@ class ArchiveReader:
             (run_params, func.length(run_params.c.text)),
             (run_tags, func.length(run_tags.c.value)),
             (run_comments, func.length(run_comments.c.text)),
+            (run_inputs, func.length(cast(run_inputs.c.tags, Text)) + func.coalesce(func.length(run_inputs.c.context), 0)),
         ):
             theirs = visible_to(self._principal, table).where(table.c.run_id.in_(list(sizes)))
             summed = theirs.with_only_columns(table.c.run_id, cast(func.sum(size + 100), BigInteger).label("size"))
             for row in await self._session.all(summed.group_by(table.c.run_id)):
                 sizes[row.run_id] += row.size
+        for row in await self._session.all(self._of_datasets(list(sizes))):
+            sizes[row.run_id] += row.size
         return _fitting(sizes, limit)
+
+    def _of_datasets(self, run_ids: Sequence[str]) -> Select[Any]:
+        """How long the datasets of these runs are, each with the first run that names it: a page has it once."""
+        texts = (datasets.c.source, datasets.c.schema, datasets.c.profile)
+        size = sum((func.coalesce(func.length(text), 0) for text in texts), literal(100))
+        first = (
+            select(run_inputs.c.run_id, size.label("size"))
+            .ext(distinct_on(run_inputs.c.dataset_id))
+            .join(datasets, datasets.c.id == run_inputs.c.dataset_id)
+            .where(in_project(self._principal, run_inputs, datasets), run_inputs.c.run_id.in_(run_ids))
+            .order_by(run_inputs.c.dataset_id, run_inputs.c.run_id)
+            .subquery("first")
+        )
+        summed = select(first.c.run_id, cast(func.sum(first.c.size), BigInteger).label("size"))
+        return summed.group_by(first.c.run_id)
 
     async def run_rows(self, run_ids: Sequence[str]) -> Sequence[Record]:
         """These runs, with how many points and files they have."""
@@ -125,11 +145,12 @@ class ArchiveReader:
         return await self._session.all(mine.order_by(logged_models.c.id).limit(limit))
 
     async def model_rows(self, model_ids: Sequence[str]) -> Sequence[Record]:
-        """These logged models, with how many files they have."""
+        """Those of these logged models that may be read by their experiment's name, with how many files they have."""
         files = select(func.count()).where(
             in_project(self._principal, logged_model_artifacts), logged_model_artifacts.c.model_id == logged_models.c.id
         )
         mine = visible_to(self._principal, logged_models).add_columns(files.scalar_subquery().label("artifacts"))
+        mine = mine.join(experiments, experiments.c.id == logged_models.c.experiment_id).where(readable(self._principal))
         return await self._session.all(mine.where(logged_models.c.id.in_(model_ids)))
 
     async def model_metrics(self, model_id: str, *, limit: int) -> Sequence[Record]:

@@ -13,6 +13,7 @@ from mlops_platform.core.identity import Principal
 from mlops_platform.tracking.repository.archives import ArchiveReader
 from mlops_platform.tracking.repository.artifacts import Shelf
 from mlops_platform.tracking.repository.removal import PURGED
+from mlops_platform.tracking.repository.transfer import spellings
 from mlops_platform.tracking.tables import (
     experiments,
     imports,
@@ -125,7 +126,8 @@ class ImportRepository(ArchiveReader):
 
         False when more is left than one request removes.
         """
-        mine = in_project(self._principal, run_chores) & (run_chores.c.kind == PURGED) & run_chores.c.run_id.in_(run_ids)
+        kinds = spellings(PURGED, self._principal)
+        mine = in_project(self._principal, run_chores) & run_chores.c.kind.in_(kinds) & run_chores.c.run_id.in_(run_ids)
         left = [
             row.run_id for row in await self._session.all(delete(run_chores).where(mine).returning(run_chores.c.run_id))
         ]

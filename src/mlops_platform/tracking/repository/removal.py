@@ -54,8 +54,8 @@ class Removal:
         self._session = session
         self._principal = principal
 
-    async def runs(self, run_ids: Collection[str], now: datetime) -> tuple[list[str], int]:
-        """Remove runs that the caller holds; the holders of their artifacts, and how many bytes those were."""
+    async def runs(self, run_ids: Collection[str], now: datetime) -> tuple[list[str], int, Sequence[Record]]:
+        """Remove runs that the caller holds; the holders and bytes of their artifacts, and logged models that went too."""
         mine = in_project(self._principal, run_artifacts) & run_artifacts.c.run_id.in_(run_ids)
         gone = await self._session.all(delete(run_artifacts).where(mine).returning(*run_artifacts.c))
         for table, column in _referring(runs):
@@ -70,13 +70,13 @@ class Removal:
         has_files = exists().where(logged_model_artifacts.c.model_id == logged_models.c.id)
         hollow = in_project(self._principal, logged_models) & logged_models.c.source_run_id.in_(run_ids)
         hollow &= logged_models.c.tags.has_key(ARTIFACT_PATH) & ~has_files
-        await self._session.execute(delete(logged_models).where(hollow))
+        models = await self._session.all(delete(logged_models).where(hollow).returning(*logged_models.c))
         await self._forget_imports("run", run_ids)
         summaries = in_project(self._principal, run_metrics) & run_metrics.c.run_id.in_(run_ids)
         await self._session.execute(delete(run_metrics).where(summaries))
         await self._session.execute(delete(runs).where(in_project(self._principal, runs), runs.c.id.in_(run_ids)))
         await remember(self._session, self._principal, run_ids, PURGED, now)
-        return [holder(row.run_id, row.path) for row in gone], sum(row.size for row in gone)
+        return [holder(row.run_id, row.path) for row in gone], sum(row.size for row in gone), models
 
     async def experiment(self, experiment_id: str) -> list[str]:
         """Remove an experiment that has no runs any more; the holders of what its logged models are made of."""
@@ -156,17 +156,23 @@ async def settle(session: WriteSession, now: datetime) -> bool:
         select(run_chores).order_by(run_chores.c.since).limit(_CHORES_AT_ONCE).with_for_update(skip_locked=True)
     )
     settled = [row for row in chores if row.since < now - SETTLED_AFTER]
-    await session.execute(_RESTATE, {"runs": [row.run_id for row in settled if row.kind == MOVED]})
-    going = [row.run_id for row in chores if row.kind == PURGED]
-    removed = (await session.execute(_REMOVE_POINTS, {"runs": going, "limit": _POINTS_AT_ONCE})).rowcount
-    await session.execute(_REMOVE_SUMMARIES, {"runs": going})
-    done = [row for row in settled if row.kind == MOVED or removed < _POINTS_AT_ONCE]
+    await session.execute(_RESTATE, {"runs": [row.run_id for row in settled if _is(row, MOVED)]})
+    purged = [row for row in chores if _is(row, PURGED)]
+    going = {"runs": [row.run_id for row in purged], "projects": [row.project_id for row in purged]}
+    removed = (await session.execute(_REMOVE_POINTS, {**going, "limit": _POINTS_AT_ONCE})).rowcount
+    await session.execute(_REMOVE_SUMMARIES, going)
+    done = [row for row in settled if _is(row, MOVED) or removed < _POINTS_AT_ONCE]
     for row in done:
         await session.execute(delete(run_chores).where(run_chores.c.run_id == row.run_id, run_chores.c.kind == row.kind))
     return removed == _POINTS_AT_ONCE or len(settled) == _CHORES_AT_ONCE
 
 
+def _is(chore: Record, kind: str) -> bool:
+    return str(chore.kind).partition(":")[0] == kind
+
+
 _RUNS = bindparam("runs", type_=ARRAY(UUID(as_uuid=False)))
+_PROJECTS = bindparam("projects", type_=ARRAY(UUID(as_uuid=False)))
 # A statement that took points in may have read the experiment of its run just before the run was moved.
 _RESTATE = text("""
     UPDATE tracking.run_metrics m SET experiment_id = r.experiment_id
@@ -174,8 +180,14 @@ _RESTATE = text("""
     WHERE m.run_id = ANY(:runs) AND r.id = m.run_id AND r.project_id = m.project_id
         AND m.experiment_id <> r.experiment_id
 """).bindparams(_RUNS)
+# With the project: the run may have come into another one since, by an import, under its id.
 _REMOVE_POINTS = text("""
     DELETE FROM tracking.metric_points WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM tracking.metric_points WHERE run_id = ANY(:runs) LIMIT :limit))
-""").bindparams(_RUNS)
-_REMOVE_SUMMARIES = text("DELETE FROM tracking.run_metrics WHERE run_id = ANY(:runs)").bindparams(_RUNS)
+        SELECT ctid FROM tracking.metric_points
+        WHERE run_id = ANY(:runs) AND (project_id, run_id) IN (SELECT * FROM unnest(:projects, :runs))
+        LIMIT :limit))
+""").bindparams(_RUNS, _PROJECTS)
+_REMOVE_SUMMARIES = text("""
+    DELETE FROM tracking.run_metrics
+    WHERE run_id = ANY(:runs) AND (project_id, run_id) IN (SELECT * FROM unnest(:projects, :runs))
+""").bindparams(_RUNS, _PROJECTS)

@@ -2,14 +2,14 @@
 
 `run_metrics.count` counts every point in the snapshot that reads it. So segments are true when their points and those after
 the last of them make up that count: a point that came late, among those that a segment stands for, makes one too many.
-Truncation is the only thing that takes points away, and it forgets the segments that it cuts.
+Truncation is the only thing that takes points away, and a trigger on the shrinking count removes the segments with them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ARRAY, BigInteger, Integer, bindparam, delete, text
+from sqlalchemy import ARRAY, Integer, bindparam, delete, text
 from sqlalchemy.dialects.postgresql import UUID, insert
 
 from mlops_platform.core.db.schema import HexId
@@ -59,11 +59,9 @@ _COVERED = text("""
 
 # A lock that truncation waits for, as that of its own waits for this one, and ingest does not.
 _SERIES = (bindparam("run", type_=HexId), bindparam("key", type_=Integer))
-_HELD = (
-    text("SELECT project_id FROM tracking.run_metrics WHERE run_id = :run AND key_id = :key FOR KEY SHARE")
-    .bindparams(*_SERIES)
-    .columns(project_id=HexId)
-)
+_FIND = "SELECT project_id FROM tracking.run_metrics WHERE run_id = :run AND key_id = :key FOR "
+_HELD = text(_FIND + "KEY SHARE").bindparams(*_SERIES).columns(project_id=HexId)
+_ALONE = text(_FIND + "UPDATE").bindparams(*_SERIES).columns(project_id=HexId)
 _LAST = """
     (SELECT 1) AS one LEFT JOIN LATERAL (SELECT number, last_step, last_timestamp, last_value
         FROM tracking.metric_segments WHERE run_id = :run AND key_id = :key ORDER BY number DESC LIMIT 1) AS l ON true
@@ -105,9 +103,9 @@ async def covered(session: ReadSession, series: Sequence[tuple[str, int]]) -> li
     return found
 
 
-async def hold(session: WriteSession, run_id: str, key_id: int) -> str | None:
-    """Keep truncation away until the commit; the project of the series, or None when it is gone."""
-    project: str | None = await session.scalar(_HELD, {"run": run_id, "key": key_id})
+async def hold(session: WriteSession, run_id: str, key_id: int, *, alone: bool = False) -> str | None:
+    """Keep truncation away until the commit, and other builders when `alone`; the project, or None when it is gone."""
+    project: str | None = await session.scalar(_ALONE if alone else _HELD, {"run": run_id, "key": key_id})
     return project
 
 
@@ -147,12 +145,7 @@ async def extend(session: WriteSession, project_id: str, run_id: str, key_id: in
     return len(rows)
 
 
-async def forget(
-    session: WriteSession, project_id: str, run_id: str, key_ids: Collection[int], *, from_step: int | None = None
-) -> None:
-    """Remove the segments of series that are held: those that reach a step, or all."""
+async def forget(session: WriteSession, project_id: str, run_id: str, key_id: int) -> None:
+    """Remove the segments of a series."""
     mine = (metric_segments.c.project_id == project_id) & (metric_segments.c.run_id == run_id)
-    mine &= metric_segments.c.key_id.in_(key_ids)
-    if from_step is not None:
-        mine &= metric_segments.c.last_step >= bindparam("from_step", from_step, type_=BigInteger)
-    await session.execute(delete(metric_segments).where(mine))
+    await session.execute(delete(metric_segments).where(mine, metric_segments.c.key_id == key_id))

@@ -102,12 +102,23 @@ class Transfer:
 
 async def remember(session: WriteSession, principal: Principal, run_ids: Collection[str], kind: str, now: datetime) -> None:
     """Note what is left to do when statements that began before this change have ended."""
-    rows = [{"project_id": principal.project, "run_id": run_id, "kind": kind, "since": now} for run_id in run_ids]
-    if rows:
-        statement = upsert(run_chores).values(rows)
-        await session.execute(
-            statement.on_conflict_do_update(index_elements=["run_id", "kind"], set_={"since": statement.excluded.since})
-        )
+    left = list(run_ids)
+    for spelling in spellings(kind, principal):
+        rows = [{"project_id": principal.project, "run_id": run_id, "kind": spelling, "since": now} for run_id in left]
+        if rows:
+            statement = upsert(run_chores).values(rows)
+            noted = statement.on_conflict_do_update(
+                index_elements=["run_id", "kind"],
+                set_={"since": statement.excluded.since},
+                where=in_project(principal, run_chores),
+            )
+            done = {row.run_id for row in await session.all(noted.returning(run_chores.c.run_id))}
+            left = [run_id for run_id in left if run_id not in done]
+
+
+def spellings(kind: str, principal: Principal) -> tuple[str, str]:
+    """How a chore's kind is written; the second way where another project has one for a run of the same id."""
+    return kind, f"{kind}:{principal.project}"
 
 
 def _array(values: list[str]) -> Any:

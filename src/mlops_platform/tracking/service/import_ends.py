@@ -1,4 +1,7 @@
-"""How what is brought in is completed: checked against what was announced, and put where it was."""
+"""How what is brought in is completed: checked against what was announced, and put where it was.
+
+What somebody deleted, archived or compared with meanwhile stays so.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -29,9 +32,9 @@ async def finish_runs(work: UnitOfWork, experiment: Record, ends: Sequence[Impor
     for run_id in ended:
         left = marks[run_id].left
         _check(f"run {run_id!r}", left, points=points.get(run_id, 0), artifacts=files.get(run_id, 0))
-        deleted_at = _time(left.get("deleted_at"))
-        await runs.change(run_id, {"deleted_at": deleted_at, "updated_at": _time(left.get("updated_at"))})
-        if deleted_at is not None:
+        put = _put(rows[run_id], left, "deleted_at")
+        await runs.change(run_id, {**put, "updated_at": _time(left.get("updated_at"))})
+        if put:
             gone.append((experiment.id, run_id, rows[run_id].status, -1))
     await ExperimentRepository(work.session, work.principal).count_each(gone)
     await imports.finished("run", ended, work.clock.now())
@@ -50,7 +53,7 @@ async def finish_models(work: UnitOfWork, experiment: Record, ends: Sequence[Imp
     for model_id in ended:
         left = marks[model_id].left
         _check(f"logged model 'm-{model_id}'", left, artifacts=files.get(model_id, 0))
-        values = {"deleted_at": _time(left.get("deleted_at")), "updated_at": _time(left.get("updated_at"))}
+        values = {**_put(rows[model_id], left, "deleted_at"), "updated_at": _time(left.get("updated_at"))}
         await imports.change_model(model_id, values)
     await imports.finished("model", ended, work.clock.now())
     told = {f"m-{model_id}": {"model_id": f"m-{model_id}"} for model_id in ended}
@@ -65,16 +68,13 @@ async def finish_experiment(work: UnitOfWork, row: Record) -> bool:
     if mark is None or mark.finished_at is not None:
         return False
     left = mark.left
-    baseline = left.get("baseline_run_id")
+    baseline = left.get("baseline_run_id") if row.baseline_run_id is None else None
     is_there = baseline is not None and await RunRepository(work.session, work.principal).run(
         baseline, experiment_id=row.id
     )
-    values = {
-        "deleted_at": _time(left.get("deleted_at")),
-        "archived_at": _time(left.get("archived_at")),
-        "updated_at": _time(left.get("updated_at")),
-        "baseline_run_id": baseline if is_there else None,
-    }
+    values = {**_put(row, left, "deleted_at", "archived_at"), "updated_at": _time(left.get("updated_at"))}
+    if is_there:
+        values["baseline_run_id"] = baseline
     await ExperimentRepository(work.session, work.principal).change(row.id, values)
     await imports.finished("experiment", [row.id], work.clock.now())
     await _record(work, "experiment.import_finished", "experiment", {row.id: {}}, row.id)
@@ -109,6 +109,11 @@ def _check(what: str, left: Mapping[str, Any], **counted: int) -> None:
         wanted = left.get(name)
         if wanted is not None and wanted != count:
             raise ImportIncomplete(f"The {what} was announced with {wanted} {name}, and has {count}.")
+
+
+def _put(row: Record, left: Mapping[str, Any], *fields: str) -> dict[str, Any]:
+    """Those of these times that the archive gives and the row does not have yet."""
+    return {field: _time(left[field]) for field in fields if left.get(field) and getattr(row, field) is None}
 
 
 def _time(text: str | None) -> datetime | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from mlops_platform.contracts.common import check_json
 from mlops_platform.contracts.tracking_archives import (
     ArchivedDataset,
     ArchivedParam,
@@ -45,6 +46,8 @@ class RunImports:
         self._imports = ImportRepository(work.session, work.principal)
         self._runs = RunRepository(work.session, work.principal)
         self._inputs = InputRepository(work.session, work.principal)
+        self._models: set[str] = set()
+        """Those logged models of the request that are there; ties to others are left out."""
 
     async def bring(self, body: RunsImport) -> ImportAnswer:
         """Bring runs in, those that are not there; say of the others whether they are the same."""
@@ -54,6 +57,7 @@ class RunImports:
             raise ImportIdTaken.of(self._experiment_id)
         parents = await self._known_parents(body.runs)
         datasets = await self._datasets(body)
+        self._models = await self._known_models(body.runs)
         # One order, so that two imports of the same runs wait for each other and do not deadlock.
         answers: dict[str, Imported] = {}
         fresh: list[ArchivedRun] = []
@@ -92,9 +96,15 @@ class RunImports:
                     raise InvalidInput.of(f"{where}.inputs", "names a dataset that is not among datasets", used.name[:100])
 
     async def _known_parents(self, given: Sequence[ArchivedRun]) -> set[str]:
-        """A parent may come with its child; one that nobody knows is left out, since it would never be found."""
-        named = {run.parent_run_id for run in given if run.parent_run_id is not None}
-        return {run.id for run in given} | await self._imports.known_runs(sorted(named))
+        """A parent may come with its child; one that is not there, or not for the caller to see, is left out."""
+        named = sorted({run.parent_run_id for run in given if run.parent_run_id is not None})
+        there = await self._imports.known_runs(named)
+        readable = {row.id for row in await self._runs.readable_runs(named)} if named else set()
+        return ({run.id for run in given} - there) | readable
+
+    async def _known_models(self, given: Sequence[ArchivedRun]) -> set[str]:
+        ties = sorted({tie.model_id for run in given for tie in run.models})
+        return {row.id for row in await self._imports.model_rows(ties)} if ties else set()
 
     async def _datasets(self, body: RunsImport) -> Mapping[tuple[str, str], str]:
         rows = {(it.name, it.digest): self._dataset(it) for it in body.datasets}
@@ -141,16 +151,14 @@ class RunImports:
         await self._record("run.import_followed", [run])
 
     async def _hang(self, fresh: Sequence[ArchivedRun], datasets: Mapping[tuple[str, str], str]) -> None:
-        ties = sorted({tie.model_id for run in fresh for tie in run.models})
-        known = {row.id for row in await self._imports.model_rows(ties)} if ties else set()
         gathered: Rows = {}
         for run in fresh:
-            for table, rows in self._rows(run, datasets, known).items():
+            for table, rows in self._rows(run, datasets).items():
                 gathered.setdefault(table, []).extend(rows)
         for table, rows in gathered.items():
             await self._imports.add(table, rows)
 
-    def _rows(self, run: ArchivedRun, datasets: Mapping[tuple[str, str], str], models: set[str] | None = None) -> Rows:
+    def _rows(self, run: ArchivedRun, datasets: Mapping[tuple[str, str], str]) -> Rows:
         whose = {"run_id": run.id}
         its = {**whose, "experiment_id": self._experiment_id}
         principal = self._work.principal
@@ -170,7 +178,7 @@ class RunImports:
             "ties": [
                 {**whose, "model_id": tie.model_id, "direction": tie.direction.value, "step": tie.step}
                 for tie in run.models
-                if models is None or tie.model_id in models
+                if tie.model_id in self._models
             ],
             # The author's name is kept. Whoever brings the comment in answers for it, and nobody else may edit it.
             "comments": [
@@ -201,7 +209,9 @@ class RunImports:
         names = [f"{quote(it.name, safe='')[:200]}@{quote(it.digest)}" for it in run.inputs]
         relations = {"input": "used", "output": "produced"}
         return [(urn, "used", self._work.urn("dataset", name)) for name in names] + [
-            (urn, relations[tie.direction.value], self._work.urn("logged-model", f"m-{tie.model_id}")) for tie in run.models
+            (urn, relations[tie.direction.value], self._work.urn("logged-model", f"m-{tie.model_id}"))
+            for tie in run.models
+            if tie.model_id in self._models
         ]
 
 
@@ -219,7 +229,8 @@ def _param(given: ArchivedParam, where: str) -> dict[str, Any]:
     """A parameter's row. Its text must be what its type says, or reading it would fail for ever."""
     kind, text, number = ParamKind(given.kind.value), given.text, None
     try:
-        value = Param(given.key, kind, text).value
+        # What escapes in JSON spell was in no text that came in: a lone surrogate, NUL.
+        value = check_json(Param(given.key, kind, text).value)
         if kind in {ParamKind.INT, ParamKind.FLOAT}:
             number = float(value)
         is_right = kind is not ParamKind.BOOL or text in {"true", "false"}

@@ -25,6 +25,7 @@ from mlops_platform.core.errors import InvalidInput
 from mlops_platform.core.identity import new_id
 from mlops_platform.core.work.unit import Change, UnitOfWork
 from mlops_platform.tracking.domain.archives import differences, digest_of, said
+from mlops_platform.tracking.domain.artifacts import SCHEME
 from mlops_platform.tracking.domain.runs import LARGEST_SKEW
 from mlops_platform.tracking.errors import (
     ExperimentArchived,
@@ -50,7 +51,7 @@ class Imports:
 
     async def experiment(self, body: ExperimentImport) -> ExperimentImported:
         """Make the experiment, or find the one that it is."""
-        given = body.experiment
+        given = _placed(body.experiment)
         name = body.name or given.name
         self._work.principal.require(EXPERIMENTS_WRITE, name)
         check_times(self._work, given.created_at, given.updated_at)
@@ -202,6 +203,13 @@ class Imports:
 _KEPT = {
     "description", "artifact_location", "owner", "retention_days", "created_by", "created_at", "updated_at",
 }  # fmt: skip
+
+
+def _placed(given: ArchivedExperiment) -> ArchivedExperiment:
+    """A place that this server would have given is none of its own: here the number may be another."""
+    if given.artifact_location is None or not given.artifact_location.startswith(SCHEME):
+        return given
+    return given.model_copy(update={"artifact_location": None})
 
 
 def check_times(work: UnitOfWork, *moments: datetime) -> None:

@@ -9,7 +9,7 @@ from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.tracking.domain.keys import context_of, read_key, spell_key
 from mlops_platform.tracking.domain.points import KEY
 from mlops_platform.tracking.errors import ExperimentDeleted, ExperimentNotFound, RunDeleted, RunNotFound
-from mlops_platform.tracking.repository import goals, segments, truncation
+from mlops_platform.tracking.repository import goals, truncation
 from mlops_platform.tracking.repository.experiments import ExperimentRepository
 from mlops_platform.tracking.repository.runs import RunRepository
 from mlops_platform.tracking.service.experiments import EXPERIMENTS_WRITE
@@ -58,7 +58,6 @@ class MetricEdits:
         ids = [metric.key_id for metric in reaching]
         removed, left = {}, {}
         if ids:
-            await segments.forget(session, principal.project, run_id, ids, from_step=change.from_step)
             removed = await truncation.remove_points(session, principal, run_id, ids, from_step=change.from_step)
             left = await truncation.recompute(session, principal, run_id, ids)
         lost = [_lost(metric, removed, left) for metric in reaching if removed.get(metric.key_id)]

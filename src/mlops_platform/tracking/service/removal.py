@@ -82,7 +82,8 @@ async def settle(session: WriteSession, clock: Clock) -> int:
 
 
 async def _remove(work: UnitOfWork, ledger: BlobLedger, rows: list[Record]) -> RunsPurged:
-    holders, size = await Removal(work.session, work.principal).runs([row.id for row in rows], work.clock.now())
+    ids = [row.id for row in rows]
+    holders, size, models = await Removal(work.session, work.principal).runs(ids, work.clock.now())
     if holders:
         await ledger.release(work.session, work.principal.project, holders)
     live = [row for row in rows if row.deleted_at is None]
@@ -92,6 +93,10 @@ async def _remove(work: UnitOfWork, ledger: BlobLedger, rows: list[Record]) -> R
     await work.audit_each("run.purged", [Change(urns[row.id], before={"run_name": row.name}) for row in rows])
     facts = [(urns[row.id], {"run_id": row.id, "experiment_id": row.experiment_id}) for row in rows]
     await work.emit_each("run.purged", facts)
+    named = [(work.urn("logged-model", f"m-{row.id}"), row) for row in models]
+    await work.audit_each("logged_model.purged", [Change(urn, before={"name": row.name}) for urn, row in named])
+    went = [(urn, {"model_id": f"m-{row.id}", "experiment_id": row.experiment_id}) for urn, row in named]
+    await work.emit_each("logged_model.purged", went)
     return RunsPurged(runs=len(rows), artifacts=len(holders), bytes=size)
 
 

@@ -77,21 +77,26 @@ class SegmentBuilder:
                     log.warning("metric_segments.failed", run_id=series[0], error=repr(error))
 
     async def _build(self, series: Series) -> None:
-        async with self._database.write() as session:
-            project_id = await segments.hold(session, *series)
-            if project_id is None:
-                return
+        async with self._database.read() as session:
             points, are_true = await segments.counted(session, *series)
-            if not are_true:
-                if points < REBUILT_AFTER_GROWTH * self._rebuilt.get(series, 0):
-                    return
-                _remember(self._rebuilt, series, points)
-                await segments.forget(session, project_id, series[0], [series[1]])
+        if not are_true:
+            if points < REBUILT_AFTER_GROWTH * self._rebuilt.get(series, 0):
+                return
+            await self._begin_anew(series)
         added = 1
         while added:
             async with self._database.write() as session:
                 project_id = await segments.hold(session, *series)
                 added = 0 if project_id is None else await segments.extend(session, project_id, *series)
+
+    async def _begin_anew(self, series: Series) -> None:
+        async with self._database.write() as session:
+            # Alone: a segment that another builder adds at this moment would outlive those before it.
+            project_id = await segments.hold(session, *series, alone=True)
+            points, are_true = await segments.counted(session, *series)
+            if project_id is not None and not are_true:
+                _remember(self._rebuilt, series, points)
+                await segments.forget(session, project_id, *series)
 
 
 def _remember(known: OrderedDict[Series, Any], series: Series, value: Any) -> None:

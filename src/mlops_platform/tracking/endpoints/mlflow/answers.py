@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops_platform.core.db.session import ReadSession, Record
 from mlops_platform.core.identity import Principal
-from mlops_platform.tracking.domain.artifacts import ARTIFACT_PATH
+from mlops_platform.tracking.domain.artifacts import ARTIFACT_PATH, SCHEME
 from mlops_platform.tracking.domain.keys import spell_key
 from mlops_platform.tracking.domain.mlflow_rules import (
     DATASET_CONTEXT,
@@ -21,7 +21,6 @@ from mlops_platform.tracking.repository.inputs import InputReader
 from mlops_platform.tracking.repository.runs import RunReader, RunRows
 
 ACTIVE, DELETED = "active", "deleted"
-SCHEME = "mlflow-artifacts:/"
 
 
 def location_of(number: int, given: str | None) -> str:

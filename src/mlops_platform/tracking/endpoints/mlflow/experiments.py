@@ -15,8 +15,9 @@ from mlops_platform.core.identity import Principal
 from mlops_platform.core.work.runtime import Runtime
 from mlops_platform.core.work.unit import UnitOfWork
 from mlops_platform.tracking.domain import mlflow_rules as rules
+from mlops_platform.tracking.domain.artifacts import SCHEME
 from mlops_platform.tracking.domain.mlflow_search import EXPERIMENTS, read_filter, read_order
-from mlops_platform.tracking.endpoints.mlflow.answers import SCHEME, to_experiment
+from mlops_platform.tracking.endpoints.mlflow.answers import to_experiment
 from mlops_platform.tracking.endpoints.mlflow.wire import (
     Fields,
     FieldsOf,
