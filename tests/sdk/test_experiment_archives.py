@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import httpx2
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -116,6 +117,42 @@ class TestTheFile:
             with pytest.raises(PlatformUnreachable):
                 await unreachable.tracking.export_experiment("0198c0ffee007000a000000000c0ffee", folder / "a.zip")
         assert (file.read_bytes(), list(folder.iterdir())) == (before, [])
+
+
+class LoggingOn(httpx2.ASGITransport):
+    """Somebody logs more before the points and before the files are read."""
+
+    def __init__(self, app, more):
+        super().__init__(app)
+        self._more = more
+
+    async def handle_async_request(self, request):
+        for suffix in ("/export/points", "/export/artifacts"):
+            if request.url.path.endswith(suffix) and suffix in self._more:
+                await self._more.pop(suffix)()
+        return await super().handle_async_request(request)
+
+
+class TestWhatGoesOn:
+    async def test_an_export_while_somebody_logs_can_be_brought_in(self, sdk, ada, apps, platform, tmp_path):
+        experiment = await sdk.tracking.create_experiment("live")
+        run_id = (await ada.http.post(f"/api/experiments/{experiment.id}/runs", json={"run_name": "r"})).json()["id"]
+        await ada.http.post(f"/api/runs/{run_id}/metrics", json={"loss": 1, "step": 1})
+
+        async def a_point():
+            await ada.http.post(f"/api/runs/{run_id}/metrics", json={"loss": 2, "step": 2})
+
+        async def a_file():
+            await ada.http.put(f"/api/runs/{run_id}/artifacts/late.txt", content=b"late")
+
+        more = {"/export/points": a_point, "/export/artifacts": a_file}
+        async with AsyncPlatform(settings=sdk.settings, transport=LoggingOn(apps[SERVICE], more)) as live:
+            file = await live.tracking.export_experiment("live", tmp_path / "live.zip")
+        assert more == {}
+        assert [(row["points"], row["artifacts"]) for row in table(file, "runs")] == [(2, 1)]
+        await purge(platform, sdk, experiment.id)
+        report = await sdk.tracking.import_experiment(file)
+        assert (report.is_whole, report.points, report.files) == (True, 2, 1)
 
 
 class TestThereAndBack:
@@ -347,6 +384,36 @@ class TestTampering:
                 await theirs.tracking.import_experiment(TAMPERED[how](archive))
         listed = (await bob.http.get("/api/experiments?deleted=include&archived=include")).json()
         assert listed["items"] == []
+
+    def test_texts_that_the_footer_says_are_plain_and_are_not_are_refused_before_they_are_made(self, archive):
+        def repeat(rows):
+            text = rows[0] | {"profile": "x" * 100_000}
+            rows[:] = [text | {"digest": str(number)} for number in range(1000)]
+
+        def change(members):
+            changed_table(members, "datasets", repeat, use_dictionary=True)
+            content = members["datasets.parquet"]
+            plain_rle_dictionary, plain_rle = b"\x35\x00\x06\x10", b"\x35\x00\x06\x06"
+            assert plain_rle_dictionary in content
+            members["datasets.parquet"] = content.replace(plain_rle_dictionary, plain_rle)
+
+        with pytest.raises(ArchiveError, match="is compressed: it holds more than"):
+            ArchiveSource(rewritten(archive, change)).check()
+
+    def test_texts_that_share_their_beginnings_are_refused_whatever_the_footer_says(self, archive):
+        def repeat(rows):
+            text = rows[0] | {"profile": "x" * 100_000}
+            rows[:] = [text | {"digest": str(number)} for number in range(1000)]
+
+        def change(members):
+            options = {"use_dictionary": False, "column_encoding": {"profile": "DELTA_BYTE_ARRAY"}}
+            changed_table(members, "datasets", repeat, **options)
+            rle_and_delta, rle = b"\x25\x06\x0e", b"\x25\x06\x06"
+            assert rle_and_delta in members["datasets.parquet"]
+            members["datasets.parquet"] = members["datasets.parquet"].replace(rle_and_delta, rle)
+
+        with pytest.raises(ArchiveError, match="Not yet implemented"):
+            ArchiveSource(rewritten(archive, change)).check()
 
     async def test_an_untampered_one_passes_the_same_way(self, archive):
         ArchiveSource(rewritten(archive, lambda _: None)).check()

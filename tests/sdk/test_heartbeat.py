@@ -110,6 +110,26 @@ class TestTheHeart:
             line.wait_for(count + 1)
             assert line.sent[-1] == ("heartbeat", "w3")
 
+    def test_a_run_that_beats_often_does_not_wait_for_one_that_beats_seldom(self):
+        class Bed(threading.Event):
+            asleep = threading.Event()
+
+            def wait(self, timeout=None):
+                self.asleep.set()
+                return super().wait(timeout)
+
+        line = Line()
+        heart = Heart(line, line.warn)
+        heart._wake = Bed()
+        try:
+            heart.begin("r1", "seldom", 1000)
+            assert Bed.asleep.wait(SECONDS)
+            heart.begin("r2", "often", 0.1)
+            line.wait_for(2)
+        finally:
+            heart.close()
+        assert set(line.sent) == {("heartbeat", "often")}
+
     def test_a_run_that_was_taken_for_dead_is_resumed_and_beats_on(self):
         line = Line(None, conflict("run_fell_silent"))
         with beating(line):

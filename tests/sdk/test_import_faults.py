@@ -40,6 +40,26 @@ class Flaky(httpx2.AsyncBaseTransport):
         return response
 
 
+class Refusing(httpx2.ASGITransport):
+    """Never takes files of one name."""
+
+    def __init__(self, app, name):
+        super().__init__(app)
+        self._name = name
+
+    async def handle_async_request(self, request):
+        if request.method == "PUT" and request.url.path.endswith(self._name):
+            problem = {
+                "type": "about:blank",
+                "title": "t",
+                "status": 413,
+                "code": "too_large",
+                "detail": "It is too large.",
+            }
+            return httpx2.Response(413, json=problem)
+        return await super().handle_async_request(request)
+
+
 @pytest.fixture
 async def ada(platform: RunningPlatform) -> Caller:
     return await platform.caller(SERVICE)
@@ -112,6 +132,22 @@ async def test_a_server_that_goes_away_in_the_middle_is_gone_on_with(through, ar
         with pytest.raises(PlatformUnreachable):
             await sdk.tracking.import_experiment(archive[1])
     _, sdk = through(lambda _: False)
+    async with sdk:
+        assert (await sdk.tracking.import_experiment(archive[1])).is_whole
+    await check(through, archive, tmp_path)
+
+
+async def test_a_file_that_is_refused_for_good_holds_up_no_other_run(through, archive, ada, apps, tmp_path):
+    _, sdk = through(lambda _: False)
+    async with AsyncPlatform(settings=sdk.settings, transport=Refusing(apps[SERVICE], "/model.bin")) as refused:
+        report = await refused.tracking.import_experiment(archive[1])
+        again = await refused.tracking.import_experiment(archive[1])
+    file, run = report.left_out
+    assert "'a/model.bin': It is too large." in file
+    assert "import_incomplete" in run
+    assert (report.created, report.files, report.conflicts) == (64, 63, [])
+    # The one run is all that has yet to come.
+    assert (again.created, again.unchanged, again.files, len(again.left_out)) == (1, 63, 0, 2)
     async with sdk:
         assert (await sdk.tracking.import_experiment(archive[1])).is_whole
     await check(through, archive, tmp_path)

@@ -93,6 +93,46 @@ class TestFolders:
         assert runs[RUN].parameters == {}
         assert "the secret" not in str(runs)
 
+    @pytest.mark.parametrize("name", ["artifacts", "params", "tags", "metrics"])
+    async def test_a_folder_of_a_run_that_is_a_link_is_not_followed(self, sdk, mlruns, tmp_path, name):
+        write(tmp_path / "secret" / "key", f"{STARTED} 0.5 1\n")
+        (mlruns / "7" / RUN / name).symlink_to(tmp_path / "secret")
+        report, runs = await only(sdk, mlruns)
+        assert f"run {RUN}: {name!r}, which is a link" in report.left_out
+        assert (report.files, report.points, runs[RUN].parameters) == (0, 0, {})
+        assert "key" not in runs[RUN].tags
+
+    @pytest.mark.parametrize("link", ["datasets", "datasets/d1"])
+    def test_a_dataset_behind_a_link_is_not_read(self, mlruns, tmp_path, link):
+        write(tmp_path / "secret" / "d1" / "meta.yaml", "name: secret\ndigest: d\n")
+        write(mlruns / "7" / RUN / "inputs" / "i1" / "meta.yaml", "source_type: DATASET\nsource_id: d1\n")
+        place = mlruns / "7" / link
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(tmp_path / "secret" / ("" if link == "datasets" else "d1"))
+        store = FolderStore(mlruns)
+        list(store.experiments())
+        (run,) = store.runs("7")
+        assert run["inputs"]["dataset_inputs"] == []
+        assert f"run {RUN}: {place.name!r}, which is a link" in store.left_out
+
+    def test_a_bin_that_is_a_link_is_not_read(self, mlruns, tmp_path):
+        write(tmp_path / "secret" / "8" / "meta.yaml", "name: secret\nexperiment_id: '8'\n")
+        (mlruns / ".trash").symlink_to(tmp_path / "secret")
+        store = FolderStore(mlruns)
+        assert [found["name"] for found in store.experiments()] == ["study"]
+        assert ".trash: '.trash', which is a link" in store.left_out
+
+    def test_a_folder_that_became_a_link_after_it_was_listed_is_not_followed(self, mlruns, tmp_path):
+        write(mlruns / "7" / RUN / "artifacts" / "a.txt", "fine")
+        store = FolderStore(mlruns)
+        list(store.experiments())
+        (run,) = store.runs("7")
+        (file,) = store.files(run)
+        (mlruns / "7" / RUN / "artifacts").rename(tmp_path / "moved")
+        (mlruns / "7" / RUN / "artifacts").symlink_to(tmp_path / "moved")
+        with pytest.raises(NotReadable, match="behind a link"):
+            file.open()
+
     async def test_broken_files_are_named_and_the_rest_comes_in(self, sdk, mlruns):
         run = mlruns / "7" / RUN
         write(run / "metrics" / "loss", f"{STARTED} 0.5 1\nhalf a li\n{STARTED} x 2\n-5 1 1\n")
@@ -191,6 +231,30 @@ class TestDatabases:
         connection.close()
         with pytest.raises(NotADatabase, match="no such table"):
             DatabaseStore(other, None)
+
+    def test_without_a_folder_only_the_usual_ones_beside_it_are_read(self, tmp_path):
+        path = tmp_path / "mlflow.db"
+        connection = sqlite3.connect(path)
+        connection.execute("CREATE TABLE runs (run_uuid, deleted_time, lifecycle_stage)")
+        connection.close()
+        for place in (".ssh/id", "mlruns/0/r/artifacts/a.txt", "mlartifacts/0/r/artifacts/b.txt"):
+            write(tmp_path / place, "x")
+        store = DatabaseStore(path, None)
+
+        def found(uri):
+            return [file.path for file in store.files({"info": {"run_id": "r", "artifact_uri": uri}})]
+
+        assert found((tmp_path / "mlruns/0/r/artifacts").as_uri()) == ["a.txt"]
+        assert found("./mlruns/0/r/artifacts") == ["a.txt"]
+        assert found(str(tmp_path / "mlartifacts/0/r/artifacts")) == ["b.txt"]
+        assert found("mlflow-artifacts:/0/r/artifacts") == ["b.txt"]
+        assert store.left_out == []
+        for uri in ("", str(tmp_path), str(tmp_path / ".ssh"), (tmp_path / ".ssh").as_uri(), "mlflow-artifacts:/../mlruns"):
+            assert found(uri) == []
+            assert "--artifacts" in store.left_out.pop()
+        (tmp_path / "mlruns").rename(tmp_path / "moved")
+        (tmp_path / "mlruns").symlink_to(tmp_path / ".ssh")
+        assert found("mlruns") == []
 
     def test_files_are_read_below_the_given_folder_alone(self, tmp_path):
         path = tmp_path / "mlflow.db"

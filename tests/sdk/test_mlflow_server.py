@@ -1,9 +1,15 @@
 """What a server of MLflow answers is read page by page, repeated when it is overloaded, and never trusted with a key."""
 
+import asyncio
+import gzip
+from base64 import b64encode
+
 import pytest
 
 from mlops_platform.sdk.errors import NotFound, PlatformUnreachable, UnexpectedAnswer
+from mlops_platform.sdk.mlflow import rest
 from mlops_platform.sdk.mlflow.rest import RestStore
+from mlops_platform.sdk.transfer import Unreadable
 from tests.sdk.server import Reply, fake_service
 
 RUN = {"info": {"run_id": "r1", "experiment_id": "7", "start_time": 5, "artifact_uri": "mlflow-artifacts:/7/r1/artifacts"}}
@@ -76,6 +82,77 @@ def test_nobody_answers(settings_for):
     with pytest.raises(PlatformUnreachable):
         list(store.experiments())
     store.close()
+
+
+def test_a_password_in_the_address_is_used_and_never_shown(reading, settings_for, caplog):
+    caplog.set_level("DEBUG")
+    with fake_service(lambda _: Reply(body={})) as service:
+        with_password = service.url.replace("://", "://bob:s3%20cret@")
+        store = RestStore(with_password, settings_for(service.url, retries=1), None)
+        list(store.experiments())
+        assert service.seen[0].headers["Authorization"] == f"Basic {b64encode(b'bob:s3 cret').decode()}"
+    store.close()
+    away = RestStore("http://bob:s3%20cret@127.0.0.1:1", settings_for("http://127.0.0.1:1", retries=1), None)
+    with pytest.raises(PlatformUnreachable, match=r"Nothing answers at http://127\.0\.0\.1:1:") as caught:
+        list(away.experiments())
+    away.close()
+    assert "cret" not in str(caught.value) + caplog.text
+
+
+LISTED = {"files": [{"path": "a.bin", "is_dir": False, "file_size": 3}, {"path": "b.bin", "is_dir": False, "file_size": 1}]}
+PACKED = {"Content-Encoding": "gzip"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(body=b"abcd"), "more than the 3 bytes"),
+        (Reply(body=gzip.compress(b"0" * 10_000_000), headers=PACKED), "more than the 3 bytes"),
+        (Reply(body=b"ab"), "holds 2 bytes"),
+        (Reply(body=b"no gzip", headers=PACKED), "cannot be unpacked"),
+    ],
+)
+def test_a_file_that_is_not_as_it_was_listed_is_refused(reading, reply, said):
+    with fake_service(lambda seen: Reply(body=LISTED) if "/artifacts/list" in seen.path else reply) as service:
+        file = next(iter(reading(service).files(RUN)))
+        with pytest.raises(Unreadable, match=said):
+            file.open()
+        assert service.seen[-1].headers["Accept-Encoding"] == "identity"
+
+
+def test_a_file_of_no_listed_size_has_a_bound_too(reading, monkeypatch):
+    monkeypatch.setattr(rest, "MOST_UNLISTED", 3)
+    listed = {"files": [{"path": "a.bin", "is_dir": False}]}
+    content = [b"abc"]
+    with fake_service(lambda seen: Reply(body=listed if "/list" in seen.path else content[0])) as service:
+        file = next(iter(reading(service).files(RUN)))
+        with file.open() as opened:
+            assert opened.read() == b"abc"
+        content[0] = b"abcd"
+        with pytest.raises(Unreadable, match="more than the 3 bytes"):
+            file.open()
+
+
+async def test_a_file_that_cannot_be_read_is_left_out_and_the_rest_comes_in(connect):
+    run = {"info": {**RUN["info"], "status": "FINISHED", "end_time": 6}, "data": {}}
+
+    def answer(seen):
+        if "/experiments/search" in seen.path:
+            return Reply(body={"experiments": [{"experiment_id": "7", "name": "odd files", "creation_time": 5}]})
+        if "/runs/search" in seen.path:
+            return Reply(body={"runs": [run]})
+        if "/logged-models/search" in seen.path:
+            return Reply(body={})
+        if "/artifacts/list" in seen.path:
+            return Reply(body=LISTED)
+        return Reply(body=b"no gzip", headers=PACKED) if seen.path.endswith("a.bin") else Reply(body=b"b")
+
+    with fake_service(answer) as service:
+        (report,) = await asyncio.to_thread(connect().tracking.import_mlflow, service.url)
+    assert (report.created, report.files) == (1, 1)
+    (said,) = report.left_out
+    assert "'a.bin'" in said
+    assert "cannot be unpacked" in said
 
 
 def test_a_tree_of_files_is_walked_once_however_it_names_itself(reading):

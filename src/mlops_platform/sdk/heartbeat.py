@@ -127,6 +127,9 @@ class Heart:
                 self._closed = False
                 self._wake.clear()
                 self._start_thread()
+            else:
+                # It may be asleep until the beat of a run that beats seldom.
+                self._wake.set()
         return pulse
 
     def close(self) -> None:
@@ -151,6 +154,7 @@ class Heart:
         while (wait := self._until_next()) is not None:
             self._wake.wait(wait)
             if not self._closed:
+                self._wake.clear()
                 self._beat_due()
 
     def _until_next(self) -> float | None:

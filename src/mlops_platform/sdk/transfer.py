@@ -5,8 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from mlops_platform.sdk.errors import MlopsError
+
 Record = Mapping[str, Any]
 """A thing as the wire of imports has it (`contracts/tracking_archives.py`)."""
+
+
+class Unreadable(MlopsError):
+    """A file of a source that is not what it should be. It is left out, and the rest goes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from mlops_platform.sdk._async.client import AsyncServiceClient, unexpected_answ
 from mlops_platform.sdk.archive.writer import ArchiveWriter
 from mlops_platform.sdk.errors import (
     ApiError,
+    Conflict,
     DigestMismatch,
     PermissionDenied,
     ServerError,
@@ -30,7 +31,7 @@ from mlops_platform.sdk.errors import (
     Unauthenticated,
 )
 from mlops_platform.sdk.files import CHUNK_BYTES, BlobCache
-from mlops_platform.sdk.transfer import ImportReport, Record, Source, SourceFile, SourceModel, SourceRun
+from mlops_platform.sdk.transfer import ImportReport, Record, Source, SourceFile, SourceModel, SourceRun, Unreadable
 from mlops_platform.sdk.wire import encode, file_path, segment
 
 RUNS_AT_ONCE = 50
@@ -38,6 +39,7 @@ OWNERS_AT_ONCE = 100
 FILES_AT_ONCE = 4
 REQUEST_BYTES = 8_000_000
 PAGE_SIZE = 1000
+INCOMPLETE = "import_incomplete"
 NOT_YET = (ServerError, TooManyRequests, Unauthenticated, PermissionDenied)
 T = TypeVar("T")
 
@@ -211,8 +213,27 @@ class AsyncExperimentImport:
             for file, sha256 in [*((it, it.sha256) for it in kept), *zip(missing, sent, strict=True)]:
                 if sha256 is not None:
                     files[file.owner_id].append({"path": file.path, "sha256": sha256, "created_at": file.created_at})
+        held_up: set[str] = set()
         for body in _ends([(owner, files[owner]) for owner in fresh if owner in ended], what):
-            await self._client.send("POST", f"{self._path}/finish", ImportFinished, json=body)
+            await self._finish(body[what], what, held_up)
+
+    async def _finish(self, ends: Sequence[dict[str, Any]], what: str, held_up: set[str]) -> None:
+        """Say what is complete. What lacks a file that the server never takes is named, and holds up no other."""
+        ends = [end for end in ends if end["id"] not in held_up]
+        if not ends:
+            return
+        try:
+            await self._client.send("POST", f"{self._path}/finish", ImportFinished, json={what: ends})
+        except Conflict as error:
+            if error.code != INCOMPLETE:
+                raise
+            if len(ends) > 1:
+                # The server completes all of a request or none, and says one name.
+                for end in ends:
+                    await self._finish([end], what, held_up)
+                return
+            held_up.add(ends[0]["id"])
+            self.report.left_out.append(f"{what.removesuffix('s')} {ends[0]['id']}: its end: {error}")
 
     async def _stored(self, owners: Sequence[str], what: str) -> AsyncIterator[dict[str, Any]]:
         path = self._path.removesuffix("/import") + "/export/artifacts"
@@ -244,7 +265,7 @@ class AsyncExperimentImport:
             response = await self._client.request(
                 "PUT", url, content=body, headers=headers, patience_seconds=UPLOAD_PATIENCE_SECONDS
             )
-        except (ApiError, OSError) as error:
+        except (ApiError, OSError, Unreadable) as error:
             if isinstance(error, NOT_YET):
                 raise
             self.report.left_out.append(f"{file.owner_id}: the file {file.path!r}: {error}")

@@ -5,7 +5,8 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ class ArchiveWriter:
         self._partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
         self._zip = zipfile.ZipFile(self._partial, "x", zipfile.ZIP_STORED)
         self._tables = {name: _Table(name, self._folder) for name in TABLES}
+        self._points: Counter[str] = Counter()
+        self._artifacts: Counter[tuple[str, str]] = Counter()
+        self._kept = {name: self._folder / f"{name}.jsonl" for name in ("runs", "models")}
         self._members: dict[str, dict[str, Any]] = {}
         self._seen_datasets: set[tuple[str, str]] = set()
 
@@ -40,9 +44,8 @@ class ArchiveWriter:
 
     def runs(self, records: Iterable[Mapping[str, Any]], datasets: Iterable[Mapping[str, Any]]) -> None:
         """Add runs; they come in the order of their ids."""
-        for run in records:
+        for run in self._keep("runs", records):
             whose = {"run_id": run["id"]}
-            self._tables["runs"].add({**run, "points": run["points"] or 0, "artifacts": run["artifacts"] or 0})
             hanging = {
                 "params": [{**param, "number": _number(param)} for param in run["params"]],
                 "tags": [{"key": key, "value": value} for key, value in run["tags"].items()],
@@ -61,15 +64,15 @@ class ArchiveWriter:
 
     def models(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add logged models, in the order of their ids."""
-        for model in records:
-            texts = {"params": _json(model["params"]), "tags": _json(model["tags"])}
-            self._tables["models"].add({**model, **texts, "artifacts": model["artifacts"] or 0})
+        texts = ({**it, "params": _json(it["params"]), "tags": _json(it["tags"])} for it in records)
+        for model in self._keep("models", texts):
             for metric in model["metrics"]:
                 self._tables["model_metrics"].add({**metric, "model_id": model["id"]})
 
     def points(self, page: Mapping[str, Any]) -> None:
         """Add a page of points, in columns."""
         runs, keys = page["run_ids"], [(key["name"], _context(key["context"])) for key in page["keys"]]
+        self._points.update(runs[place] for place in page["run"])
         self._tables["points"].extend(
             {
                 "run_id": [runs[place] for place in page["run"]],
@@ -84,6 +87,7 @@ class ArchiveWriter:
 
     def artifact(self, owner: str, record: Mapping[str, Any]) -> None:
         """Add the name of a file; its content comes by `blob`."""
+        self._artifacts[owner, record["owner_id"]] += 1
         self._tables["artifacts"].add({**record, "owner": owner})
 
     def has_blob(self, sha256: str) -> bool:
@@ -96,6 +100,10 @@ class ArchiveWriter:
 
     def finish(self, experiment: Mapping[str, Any]) -> None:
         """Add what is left, and give the archive its name."""
+        for name, owner in (("models", "model"), ("runs", "run")):
+            for row in self._taken(name):
+                counts = {"points": self._points[row["id"]], "artifacts": self._artifacts[owner, row["id"]]}
+                self._tables[name].add({**row, **counts})
         for name, table in self._tables.items():
             self._copy(f"{name}.parquet", table.finish())
         self._add(EXPERIMENT, _pretty(experiment))
@@ -112,6 +120,18 @@ class ArchiveWriter:
         self._zip.close()
         self._partial.unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _keep(self, name: str, records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Put rows aside until it is known what was written of each: whoever logs on adds points after the row was read."""
+        with self._kept[name].open("a", encoding="utf-8") as file:
+            for record in records:
+                file.write(_json({column: record.get(column) for column in TABLES[name]}) + "\n")
+                yield record
+
+    def _taken(self, name: str) -> Iterator[dict[str, Any]]:
+        if self._kept[name].exists():
+            with self._kept[name].open(encoding="utf-8") as file:
+                yield from map(json.loads, file)
 
     def _add(self, name: str, content: bytes) -> None:
         self._zip.writestr(_info(name), content)

@@ -13,6 +13,7 @@ from mlops_platform.sdk.mlflow.places import opened, plain_files
 from mlops_platform.sdk.mlflow.store import Fields, MlflowStore, Point, StoredFile
 
 _HEAD = b"SQLite format 3\0"
+_LOCAL = {"", "file"}
 
 
 class NotADatabase(MlopsError):
@@ -20,7 +21,10 @@ class NotADatabase(MlopsError):
 
 
 class DatabaseStore(MlflowStore):
-    """A database file. Files are read below `artifacts` alone, wherever the database says that they are."""
+    """A database file. Files are read below `artifacts` alone, wherever the database says that they are.
+
+    Without it they are read below `mlruns` and `mlartifacts` beside the database.
+    """
 
     def __init__(self, path: Path, artifacts: Path | None) -> None:
         super().__init__()
@@ -91,25 +95,30 @@ class DatabaseStore(MlflowStore):
     def _files(self, uri: str, what: str) -> Iterator[StoredFile]:
         folder = self._folder(uri)
         if folder is None:
-            self.left_out.append(f"{what}: its files, which lie at {uri[:200]!r}")
+            is_local = urlsplit(uri).scheme in {*_LOCAL, "mlflow-artifacts"}
+            hint = " (--artifacts names their folder)" if is_local and self._artifacts is None else ""
+            self.left_out.append(f"{what}: its files, which lie at {uri[:200]!r}{hint}")
             return
         for path, place in plain_files(folder, self.left_out, what=what):
             yield StoredFile(path, _opening(place))
 
     def _folder(self, uri: str) -> Path | None:
-        """Where files lie, as far as that is below the folder that was given."""
+        """Where files lie, as far as that is below the folder that was given, or below MLflow's usual ones."""
         parts = urlsplit(uri)
         path = unquote(parts.path)
+        beside = self._path.parent
         if parts.scheme == "mlflow-artifacts":
-            root = self._artifacts or self._path.parent / "mlartifacts"
-            found = root / path.lstrip("/")
-        elif parts.scheme in {"", "file"}:
-            root = self._artifacts or self._path.parent
-            found = Path(path) if path.startswith("/") else self._path.parent / path
+            roots = [self._artifacts or beside / "mlartifacts"]
+            found = roots[0] / path.lstrip("/")
+        elif parts.scheme in _LOCAL:
+            # Never the database's own folder: that may be somebody's home.
+            roots = [self._artifacts] if self._artifacts else [beside / "mlruns", beside / "mlartifacts"]
+            found = beside / path
         else:
             return None
-        # Resolved: neither dots nor a link on the way lead out of it.
-        return found.resolve() if found.resolve().is_relative_to(root.resolve()) else None
+        # Resolved, as the roots are: neither dots nor a link on the way lead out of them.
+        place = found.resolve()
+        return place if any(place.is_relative_to(root) and not root.is_symlink() for root in roots) else None
 
     def _model_metrics(self, model_id: str) -> list[Fields]:
         statement = (

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mlops_platform.sdk.archive.layout import PackageMissing
-from mlops_platform.sdk.mlflow.places import NotReadable, opened, plain_files, plain_folders, text_of
+from mlops_platform.sdk.mlflow.places import NotReadable, opened, plain_files, plain_folder, plain_folders, text_of
 from mlops_platform.sdk.mlflow.store import Fields, MlflowStore, Point, StoredFile
 
 META = "meta.yaml"
@@ -152,7 +152,8 @@ class FolderStore(MlflowStore):
             if meta is None or not re.fullmatch(r"[\w-]+", source):
                 continue
             if meta.get("source_type") == "DATASET":
-                dataset = self._meta(place.parent / "datasets" / source, what)
+                found = plain_folder(place.parent, f"datasets/{source}", self.left_out, what=what)
+                dataset = None if found is None else self._meta(found, what)
                 if dataset is not None:
                     datasets.append({"dataset": dataset, "tags": meta.get("tags") or {}})
             else:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mlops_platform.sdk.errors import MlopsError
+from mlops_platform.sdk.transfer import Unreadable
 
 MAX_DEPTH = 64
 
 
-class NotReadable(MlopsError):
+class NotReadable(Unreadable):
     """A file is not what it should be: a link, a device, or too large."""
 
 
@@ -46,8 +46,21 @@ def plain_folders(root: Path, left_out: list[str], *, what: str) -> list[Path]:
     return found
 
 
+def plain_folder(root: Path, path: str, left_out: list[str], *, what: str) -> Path | None:
+    """A folder below another, unless it or one on the way to it is a link."""
+    place = root
+    for name in path.split("/"):
+        place = place / name
+        if place.is_symlink():
+            left_out.append(f"{what}: {name!r}, which is a link")
+            return None
+    return place
+
+
 def opened(path: Path) -> BinaryIO:
-    """A plain file, opened without following a link that took its place meanwhile."""
+    """A plain file below a resolved folder, opened without following a link that took a place on the way meanwhile."""
+    if os.path.realpath(path.parent) != str(path.parent):
+        raise NotReadable(f"{path} lies behind a link.")
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -66,6 +79,9 @@ def text_of(path: Path, *, most: int) -> str:
 
 
 def _entries(folder: Path, left_out: list[str], *, what: str) -> list["os.DirEntry[str]"]:
+    if folder.is_symlink():
+        left_out.append(f"{what}: {folder.name!r}, which is a link")
+        return []
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)

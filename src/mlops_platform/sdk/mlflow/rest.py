@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import httpx2
 from pydantic_core import from_json
@@ -14,6 +14,7 @@ from mlops_platform.sdk.errors import NotFound, PlatformUnreachable, UnexpectedA
 from mlops_platform.sdk.mlflow.store import Fields, MlflowStore, Point, StoredFile
 from mlops_platform.sdk.retry import RetryPolicy
 from mlops_platform.sdk.settings import ClientSettings, is_loopback
+from mlops_platform.sdk.transfer import Unreadable
 
 API = "/api/2.0/mlflow"
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
@@ -22,6 +23,8 @@ POINTS_A_PAGE = 25_000
 MODELS_A_PAGE = 50
 ATTEMPTS = 4
 MOST_FOLDERS = 100_000
+MOST_UNLISTED = 5 * 1024**3
+"""Largest file of which the server does not list how large it is."""
 _IN_MEMORY = 4 * 1024 * 1024
 
 
@@ -115,29 +118,44 @@ class RestStore(MlflowStore):
         parts = urlsplit(uri)
         if parts.scheme == "mlflow-artifacts":
             url = f"{PROXY}{quote(parts.path.rstrip('/'), safe='/')}/{quote(path, safe='/')}"
-            return StoredFile(path, lambda: self._download(url, {}), size)
+            return StoredFile(path, lambda: self._download(url, {}, size), size)
         # Files that lie elsewhere are fetched by the server, if it can.
-        return StoredFile(path, lambda: self._download(aside, query), size)
+        return StoredFile(path, lambda: self._download(aside, query, size), size)
 
-    def _download(self, url: str, query: Mapping[str, str]) -> BinaryIO:
+    def _download(self, url: str, query: Mapping[str, str], size: int | None) -> BinaryIO:
         """The content, in memory or in a file of its own. A connection that breaks begins anew."""
         attempt = 0
         while True:
             attempt += 1
             target = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115  # the reader closes it
-            response = self._http.send("GET", url, params=query, is_streamed=True)
             try:
-                for chunk in response.iter_bytes():
-                    target.write(chunk)
+                self._fill(target, url, query, size)
             except httpx2.TransportError as error:
                 target.close()
                 if attempt == ATTEMPTS:
                     raise PlatformUnreachable(f"The download of {url} broke off: {error}.") from error
+            except BaseException:
+                target.close()
+                raise
             else:
                 target.seek(0)
                 return target
-            finally:
-                response.close()
+
+    def _fill(self, target: BinaryIO, url: str, query: Mapping[str, str], size: int | None) -> None:
+        """Write a content down, and no more of it than was listed: packed, a little could fill the disk."""
+        response = self._http.send("GET", url, params=query, is_streamed=True)
+        most = MOST_UNLISTED if size is None else size
+        try:
+            for chunk in response.iter_bytes():
+                if target.tell() + len(chunk) > most:
+                    raise Unreadable(f"{url} holds more than the {most} bytes that it may.")
+                target.write(chunk)
+        except httpx2.DecodingError as error:
+            raise Unreadable(f"{url} cannot be unpacked: {error}.") from error
+        finally:
+            response.close()
+        if size is not None and target.tell() != size:
+            raise Unreadable(f"{url} holds {target.tell()} bytes, and {size} were listed.")
 
     def _searched(self, path: str, body: dict[str, Any], name: str) -> Iterator[Fields]:
         while True:
@@ -165,12 +183,18 @@ class _Http:
     """Requests to a server that is not ours, repeated as those to ours are."""
 
     def __init__(self, url: str, settings: ClientSettings, authorization: str | None) -> None:
-        self._url = url.rstrip("/")
+        parts = urlsplit(url)
+        # The address is said in errors and logs, and who may in is not.
+        self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+        named = (
+            httpx2.BasicAuth(unquote(parts.username or ""), unquote(parts.password or "")) if "@" in parts.netloc else None
+        )
         self._policy = RetryPolicy(attempts=settings.retries)
         seconds = settings.timeout_seconds
         self._client = httpx2.Client(
             # No key of ours goes there; and calls to this machine go through no proxy.
             headers={"Authorization": authorization} if authorization else {},
+            auth=named,
             timeout=httpx2.Timeout(seconds, connect=min(5.0, seconds), read=max(seconds, 60.0)),
             limits=httpx2.Limits(max_connections=8),
             trust_env=not is_loopback(url),
@@ -194,7 +218,9 @@ class _Http:
         while True:
             attempt += 1
             try:
-                request = self._client.build_request(method, self._url + path, params=query, json=json)
+                # Files are asked for as they are: what they may be unpacked to is not to be known before.
+                headers = {"Accept-Encoding": "identity"} if is_streamed else {}
+                request = self._client.build_request(method, self._url + path, params=query, json=json, headers=headers)
                 response = self._client.send(request, stream=True)
                 if not is_streamed or not response.is_success:
                     response.read()
@@ -205,8 +231,8 @@ class _Http:
             else:
                 if response.is_success:
                     return response
-                status, headers = response.status_code, response.headers
-                wait = self._policy.after_answer(attempt, status, headers=headers, is_repeatable=True, jitter=random.random)
+                status, said = response.status_code, response.headers
+                wait = self._policy.after_answer(attempt, status, headers=said, is_repeatable=True, jitter=random.random)
                 if wait is None:
                     raise _problem(response)
             time.sleep(wait)
