@@ -2,8 +2,6 @@
 
 import math
 import os
-import secrets
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
@@ -77,11 +75,6 @@ def telling(values: Any) -> list[float] | None:
     if isinstance(values, Sequence) and not isinstance(values, str):
         return [float(value) for value in values]
     return [float(values)]
-
-
-def writer() -> str:
-    """A name for this process, unique to it and telling to people."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 class Heartbeat:

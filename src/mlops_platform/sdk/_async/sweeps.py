@@ -23,6 +23,7 @@ from mlops_platform.sdk._async.client import AsyncServiceClient
 from mlops_platform.sdk._async.listing import AsyncListing
 from mlops_platform.sdk._async.runs import AsyncActiveRun
 from mlops_platform.sdk.errors import ApiError, Conflict, MlopsError
+from mlops_platform.sdk.heartbeat import new_writer
 from mlops_platform.sdk.settings import ClientSettings
 from mlops_platform.sdk.sweeps import (
     METHODS,
@@ -33,7 +34,6 @@ from mlops_platform.sdk.sweeps import (
     read_objectives,
     read_space,
     telling,
-    writer,
 )
 from mlops_platform.sdk.wire import given, segment
 
@@ -129,7 +129,7 @@ class AsyncActiveSweep:
         self._client = client
         self._start = start
         self._path = f"/api/sweeps/{info.id}"
-        self._writer = writer()
+        self._writer = new_writer()
 
     async def ask(self, *, wait: bool = False, run_name: str | None = None) -> "AsyncActiveTrial | None":
         """The next trial, or None when there is none. `wait`: until others have ended theirs, since one may be lost."""

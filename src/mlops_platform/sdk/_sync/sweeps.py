@@ -24,6 +24,7 @@ from mlops_platform.sdk._sync.client import ServiceClient
 from mlops_platform.sdk._sync.listing import Listing
 from mlops_platform.sdk._sync.runs import ActiveRun
 from mlops_platform.sdk.errors import ApiError, Conflict, MlopsError
+from mlops_platform.sdk.heartbeat import new_writer
 from mlops_platform.sdk.settings import ClientSettings
 from mlops_platform.sdk.sweeps import (
     METHODS,
@@ -34,7 +35,6 @@ from mlops_platform.sdk.sweeps import (
     read_objectives,
     read_space,
     telling,
-    writer,
 )
 from mlops_platform.sdk.wire import given, segment
 
@@ -128,7 +128,7 @@ class ActiveSweep:
         self._client = client
         self._start = start
         self._path = f"/api/sweeps/{info.id}"
-        self._writer = writer()
+        self._writer = new_writer()
 
     def ask(self, *, wait: bool = False, run_name: str | None = None) -> "ActiveTrial | None":
         """The next trial, or None when there is none. `wait`: until others have ended theirs, since one may be lost."""
